@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Prints the path of a cluster's admin kubeconfig.
+#
+#   kubeconfig.sh [--name NAME]
+#
+#   export KUBECONFIG=$(hack/cluster/kubeconfig.sh)
+
+set -euo pipefail
+source "$(dirname "$0")/lib.sh"
+
+name=local
+while (($#)); do
+  case $1 in
+    --name) name=$2 && shift 2 ;;
+    -h | --help) usage ;;
+    *) usage 2 >&2 ;;
+  esac
+done
+use_cluster "$name"
+[[ -f $KUBECONFIG ]] || die "cluster $NAME is not up; start it with up.sh --name $NAME"
+echo "$KUBECONFIG"

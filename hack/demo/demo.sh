@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# The demo: from a bare machine to a fine-tuned model.
+#
+#   demo.sh up      builds what is missing, starts a local cluster, installs the operator, trains a model and shows its checkpoints
+#   demo.sh down    removes everything `up` made, but for the build cache
+#
+# CLUSTER=<name> gives the local cluster another name than `demo`.
+# CONTEXT=<name> uses that kubectl context instead of a local cluster; the images named by OPERATOR_IMAGE and TRAINER_IMAGE must
+# then be pullable there. Running `up` twice is harmless: the second time it trains again.
+
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+cluster=${CLUSTER:-demo}
+namespace=demo
+system=finetune-system
+
+operator_image=${OPERATOR_IMAGE:-docker.io/finetune/operator:demo}
+trainer_image=${TRAINER_IMAGE:-docker.io/finetune/trainer:demo}
+
+begin=$SECONDS
+title=
+step() { # TITLE: ends the step before and begins the next
+  [[ -z $title ]] || printf '    %s took %d s\n' "$title" $((SECONDS - since))
+  title=$1 since=$SECONDS
+  printf '\n==> %s\n' "$title"
+}
+
+use_local_cluster() {
+  step "local cluster (built once, then cached)"
+  "$root/hack/cluster/build.sh"
+  "$root/hack/cluster/up.sh" --name "$cluster" --nodes real
+  "$root/hack/cluster/volumes.sh" --name "$cluster" >/dev/null
+  KUBECONFIG=$("$root/hack/cluster/kubeconfig.sh" --name "$cluster")
+  export KUBECONFIG
+  step "operator image"
+  operator_tar=$("$root/images/operator/build.sh" | tail -n 1)
+  step "trainer image (built once, then cached)"
+  trainer_tar=$("$root/images/trainer/build.sh" | tail -n 1)
+  step "images into the node"
+  load_once "$operator_tar" "$operator_image"
+  load_once "$trainer_tar" "$trainer_image"
+}
+
+load_once() { # TAR REF: loads an image unless exactly this file was loaded into this cluster before
+  local mark
+  mark=${KUBECONFIG%/*}/loaded-$(sha256sum <<<"$2" | cut -c1-12)
+  if [[ $(cat "$mark" 2>/dev/null) == "$(stat -c '%n %Y %s' "$1")" ]]; then return; fi
+  "$root/hack/cluster/load-image.sh" --name "$cluster" "$1" "$2"
+  stat -c '%n %Y %s' "$1" >"$mark"
+}
+
+use_context() {
+  KUBECONFIG=$(mktemp)
+  export KUBECONFIG
+  # shellcheck disable=SC2064
+  trap "rm -f '$KUBECONFIG'" EXIT
+  KUBECONFIG=${OUTER_KUBECONFIG:-$HOME/.kube/config} kubectl config view --raw --minify --context="$CONTEXT" >"$KUBECONFIG"
+  chmod 600 "$KUBECONFIG"
+}
+
+install_operator() {
+  step "helm install"
+  helm upgrade --install finetune-operator "$root/charts/finetune-operator" --namespace "$system" --create-namespace \
+    --set image.repository="${operator_image%:*}" --set image.tag="${operator_image##*:}" \
+    --set catalogue.trainerImage="$trainer_image" --set operator.settleSeconds=2 --set operator.gracePeriodSeconds=60 \
+    --wait --timeout 5m >/dev/null
+  # A new build under the same tag is a new operator.
+  kubectl rollout restart -n "$system" deployment/finetune-operator >/dev/null
+  kubectl rollout status -n "$system" deployment/finetune-operator --timeout=120s
+}
+
+fill_world() {
+  step "base model and data"
+  assets=$("$here/assets.sh" | tail -n 1)
+  kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+  kubectl label namespace "$namespace" --overwrite pod-security.kubernetes.io/enforce=restricted >/dev/null
+  kubectl apply -n "$namespace" -f "$here/world.yaml"
+  local mark
+  mark=$(cd "$assets" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+  if [[ $(kubectl get -n "$namespace" pvc assets -o jsonpath='{.metadata.annotations.demo/filled}') != "$mark" ]]; then
+    "$here/fill-claim.sh" "$namespace" "$assets" "$trainer_image"
+    kubectl annotate -n "$namespace" --overwrite pvc assets "demo/filled=$mark" >/dev/null
+  fi
+}
+
+train() {
+  step "kubectl apply -f hack/demo/capitals.yaml"
+  kubectl delete -n "$namespace" finetunes capitals --ignore-not-found --wait --timeout=180s
+  kubectl apply -n "$namespace" -f "$here/capitals.yaml"
+  kubectl get -n "$namespace" finetunes capitals --watch &
+  local watch=$!
+  # shellcheck disable=SC2064
+  trap "kill $watch 2>/dev/null || true" RETURN
+  kubectl wait -n "$namespace" --for=condition=Finished finetune/capitals --timeout=600s >/dev/null
+  kill "$watch" 2>/dev/null || true
+  wait "$watch" 2>/dev/null || true
+  local phase
+  phase=$(kubectl get -n "$namespace" finetunes capitals -o jsonpath='{.status.phase}')
+  [[ $phase == Succeeded ]] || {
+    kubectl describe -n "$namespace" finetunes capitals
+    echo "the run ended as $phase" >&2
+    exit 1
+  }
+}
+
+show() {
+  step "what is there now"
+  kubectl get -n "$namespace" finetunes capitals -o wide
+  echo
+  kubectl get -n "$namespace" checkpoints -l finetune.dev/fine-tune=capitals --sort-by=.spec.step
+  step "done"
+  cat <<TEXT
+
+The whole demo took $((SECONDS - begin)) s. Three things to type next:
+
+  export KUBECONFIG=\$(make -s kubeconfig) PATH=\$(hack/cluster/build.sh --bin):\$PATH
+  kubectl -n $namespace describe ft capitals            # conditions, attempts, cost, events
+  kubectl -n $namespace get ckpt capitals-step-200 -o yaml
+  kubectl -n $namespace get fth capitals -o yaml        # loss history and the last lines of the log
+
+\`make demo-down\` removes everything.
+TEXT
+}
+
+up() {
+  PATH=$("$root/hack/cluster/build.sh" --bin):$PATH
+  export PATH
+  if [[ -n ${CONTEXT:-} ]]; then use_context; else use_local_cluster; fi
+  install_operator
+  fill_world
+  train
+  show
+}
+
+down() {
+  if [[ -z ${CONTEXT:-} ]]; then
+    "$root/hack/cluster/down.sh" --name "$cluster"
+    return
+  fi
+  PATH=$("$root/hack/cluster/build.sh" --bin):$PATH
+  use_context
+  kubectl delete -n "$namespace" finetunes,checkpoints --all --wait --timeout=300s
+  kubectl delete namespace "$namespace" --wait
+  kubectl delete basemodel tiny-llama --ignore-not-found
+  kubectl delete hardwareprofile demo --ignore-not-found
+  helm uninstall finetune-operator --namespace "$system" --wait
+}
+
+case ${1:-} in
+  up | down) "$1" ;;
+  *) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" && exit 2 ;;
+esac

@@ -1,0 +1,56 @@
+//! What runs inside pods: it readies a training pod, watches it, and reads, checks and removes the
+//! files of runs. It knows no Kubernetes API; `watch`, `collect` and `import` speak to the report server.
+
+pub mod check;
+pub mod collect;
+pub mod import;
+pub mod inputs;
+pub mod parameters;
+pub mod prepare;
+pub mod remove;
+pub mod report_client;
+pub mod resume;
+pub mod store;
+pub mod verify;
+pub mod watch;
+
+#[cfg(test)]
+mod fixture;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::telemetry;
+
+/// What an agent can be told to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Init container of a training pod: get the inputs, pick what to resume from, write the parameters file
+    Prepare(prepare::Arguments),
+    /// Sidecar of a training pod: prove checkpoints as they appear, and report
+    Watch(watch::Arguments),
+    /// Report what a run left on its output, when its own last report never came
+    Collect(collect::Arguments),
+    /// Verify the files of a hand-written Checkpoint and report what they are
+    Import(import::Arguments),
+    /// Remove files of a run
+    Delete(remove::Arguments),
+    /// Say whether a folder holds a complete checkpoint, and why not
+    Verify(verify::Arguments),
+}
+
+/// Does what an agent is told to do.
+pub async fn run(command: Command) -> ExitCode {
+    if !matches!(command, Command::Verify(_)) {
+        telemetry::init(telemetry::Format::Text, &std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()));
+    }
+    match command {
+        Command::Prepare(arguments) => prepare::run(&arguments).await,
+        Command::Watch(arguments) => watch::run(&arguments).await,
+        Command::Collect(arguments) => collect::run(&arguments).await,
+        Command::Import(arguments) => import::run(&arguments).await,
+        Command::Delete(arguments) => remove::run(&arguments).await,
+        Command::Verify(arguments) => verify::run(&arguments).await,
+    }
+}

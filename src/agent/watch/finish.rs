@@ -1,0 +1,106 @@
+//! The end of training: the last scan, the verdict, and what is left beside the checkpoints. Effects only.
+
+use std::io;
+use std::path::PathBuf;
+
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use super::classify::{self, Evidence};
+use super::disk;
+use super::ended::Ended;
+use super::log;
+use super::scan::Order;
+use super::session::{HISTORY, Session, Sources};
+use super::verdict::{Facts, verdict};
+use crate::agent::store::lineage_prefix;
+use crate::protocol::{End, FilesState};
+
+impl Session {
+    /// Brings everything on record and decides how the attempt has ended.
+    pub(super) async fn finish(&mut self, ended: Ended, sources: &mut Sources) -> End {
+        self.last_scan(sources).await;
+        self.read_logs();
+        while let Ok(post) = sources.posts.try_recv() {
+            self.on_post(&post);
+        }
+        let end = verdict(&self.facts(ended));
+        self.leave_records(&end).await;
+        end
+    }
+
+    /// Has the scanner prove what the trainer has left.
+    async fn last_scan(&mut self, sources: &mut Sources) {
+        let (done, mut told) = oneshot::channel();
+        let order = Order::Finish { settle: self.pace.many_nodes, done };
+        if sources.orders.send(order).await.is_err() {
+            return;
+        }
+        let root = loop {
+            tokio::select! {
+                biased;
+                Some(news) = sources.news.recv() => self.on_news(news),
+                root = &mut told => break root,
+            }
+        };
+        if let Ok(Some(state)) = root {
+            self.on_state(&state);
+        }
+    }
+
+    fn facts(&self, ended: Ended) -> Facts {
+        let tail = log::tail(&self.places.log());
+        let ready =
+            |it: &&crate::protocol::ReportedCheckpoint| it.lineage == self.config.lineage && it.state == FilesState::Ready;
+        Facts {
+            exit_code: ended.exit,
+            asked: ended.asked,
+            stalled: self.stalled,
+            completion: self.config.completion,
+            step: self.tracker.proven_step(),
+            total: self.tracker.total(),
+            saved: self.checkpoints.iter().filter(ready).map(|it| it.step).max(),
+            recorded_end: self.tracker.recorded_end(),
+            failure: classify::failure(&Evidence {
+                exit_code: ended.exit,
+                signal: ended.signal,
+                out_of_memory: ended.out_of_memory,
+                log: &tail,
+                parameters: &self.config.parameters,
+                non_finite_loss: self.tracker.non_finite_loss(),
+            }),
+        }
+    }
+
+    /// Writes history, log and verdict beside the checkpoints, and uploads them where those go.
+    async fn leave_records(&self, end: &End) {
+        let attempt = self.config.attempt;
+        let end = serde_json::to_vec(end).unwrap_or_default();
+        let (names, written) = self.write_records(format!("logs/attempt-{attempt}"), end).await;
+        if let Err(error) = written {
+            tracing::warn!(%error, "history or log not written");
+        }
+        let Some(bucket) = &self.bucket else { return };
+        let dir = self.places.lineage(&self.config);
+        let prefix = lineage_prefix(&self.config, self.config.lineage);
+        for name in names {
+            let path = dir.join(&name);
+            if let (true, Err(error)) = (path.is_file(), bucket.upload_file(&path, &format!("{prefix}/{name}")).await) {
+                tracing::warn!(%error, name, "record not uploaded");
+            }
+        }
+    }
+
+    async fn write_records(&self, stem: String, end: Vec<u8>) -> ([String; 3], io::Result<()>) {
+        let names = [HISTORY.to_owned(), format!("{stem}.log"), format!("{stem}.end.json")];
+        let [history, copy, record]: [PathBuf; 3] = names.each_ref().map(|name| self.places.lineage(&self.config).join(name));
+        let (lines, log) = (self.history.to_lines(), self.places.log());
+        let write = move || {
+            // Each for itself: a full disk may still take the small ones.
+            let results =
+                [disk::write_whole(&record, &end), disk::write_whole(&history, lines.as_bytes()), log::copy(&log, &copy)];
+            results.into_iter().collect()
+        };
+        (names, spawn_blocking(write).await.unwrap_or_else(|error| Err(io::Error::other(error))))
+    }
+}

@@ -1,0 +1,364 @@
+//! A trainer is played in a directory, a report server answers over TLS, and `watch` runs in between.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use object_store::memory::InMemory;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::agent::fixture::{UID, config, write_checkpoint, write_manifest};
+use crate::protocol::{Answer, CheckpointKey, FilesState, REPORT_PATH, Report, ReportedCheckpoint, Store, TerminationMessage};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+struct Server {
+    url: String,
+    ca: String,
+    reports: UnboundedReceiver<Report>,
+    delete: Arc<Mutex<Vec<CheckpointKey>>>,
+}
+
+type Shared = (mpsc::UnboundedSender<Report>, Arc<Mutex<Vec<CheckpointKey>>>);
+
+async fn take(State((reports, delete)): State<Shared>, body: axum::Json<Report>) -> axum::Json<Answer> {
+    let _ = reports.send(body.0);
+    let delete = delete.lock().unwrap().drain(..).collect();
+    axum::Json(Answer { interval_seconds: 1, delete })
+}
+
+async fn server() -> Server {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let tls = rustls::ServerConfig::builder().with_no_client_auth();
+    let tls = tls.with_single_cert(vec![leaf.der().clone()], key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let (sender, reports) = mpsc::unbounded_channel();
+    let delete = Arc::default();
+    let app = Router::new().route(REPORT_PATH, post(take)).with_state((sender, Arc::clone(&delete)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (acceptor, app) = (acceptor.clone(), app.clone());
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(socket).await else { return };
+                let service = hyper_util::service::TowerToHyperService::new(app);
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let executor = hyper_util::rt::TokioExecutor::new();
+                let server = hyper_util::server::conn::auto::Builder::new(executor);
+                let _ = server.serve_connection(io, service).await;
+            });
+        }
+    });
+    Server { url, ca: ca.pem(), reports, delete }
+}
+
+impl Server {
+    /// The first report from now on that passes the test.
+    async fn until(&mut self, what: &str, test: impl Fn(&Report) -> bool) -> Report {
+        let found = async {
+            let mut sequence = 0;
+            loop {
+                let report = self.reports.recv().await.unwrap();
+                assert!(report.sequence > sequence);
+                sequence = report.sequence;
+                if test(&report) {
+                    return report;
+                }
+            }
+        };
+        tokio::time::timeout(WAIT, found).await.unwrap_or_else(|_| panic!("no report: {what}"))
+    }
+}
+
+struct Pod {
+    dir: TempDir,
+    places: Places,
+    callback: String,
+    stop: watch::Sender<bool>,
+    watching: JoinHandle<Result<(), WatchError>>,
+}
+
+impl Pod {
+    async fn start(dir: TempDir, mut config: RunConfig, server: &Server, bucket: Option<Bucket>) -> Self {
+        config.settle_seconds = 0;
+        let places = Places::below(dir.path());
+        fs::write(&places.token, "token").unwrap();
+        fs::create_dir_all(places.lineage(&config)).unwrap();
+        let client = ReportClient::new(&server.url, &server.ca, &places.token).unwrap();
+        let arguments =
+            Arguments { places: places.clone(), scan_interval: 20, poll_interval: 20, grace: 1, nodes: 1, no_reports: false };
+        let listener = TcpListener::bind(places.callback_address).await.unwrap();
+        let callback = format!("http://{}/any/status", listener.local_addr().unwrap());
+        let (stop, stopped) = watch::channel(false);
+        let watching =
+            tokio::spawn(
+                async move { watch_with(Arc::new(config), &arguments, (Some(client), bucket, listener), stopped).await },
+            );
+        Self { dir, places, callback, stop, watching }
+    }
+
+    fn output(&self) -> PathBuf {
+        self.dir.path().join("output/lineage-1")
+    }
+
+    fn prepared(&self, resumed_from: Option<i64>) {
+        let prepared = Prepared { resumed_from, ..Prepared::default() };
+        disk::write_whole(&self.places.prepared(), &serde_json::to_vec(&prepared).unwrap()).unwrap();
+    }
+
+    /// Saves as a trainer would, but in one moment.
+    fn save(&self, step: u64) {
+        let aside = self.dir.path().join("aside");
+        write_checkpoint(&aside, step);
+        let name = format!("checkpoint-{step}");
+        fs::rename(aside.join(&name), self.output().join(&name)).unwrap();
+    }
+
+    async fn post(&self, percent: u8, metrics: &[(&str, &str)]) {
+        let metrics: Vec<_> = metrics.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        let body = json!({"trainerStatus": {"progressPercentage": percent, "estimatedRemainingSeconds": 0,
+            "metrics": metrics, "lastUpdatedTime": "2026-01-01T00:00:00Z"}});
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client.post(&self.callback).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+
+    fn end(&self, exit: i32, asked: bool) {
+        let text = format!("exit={exit}\nsignal=0\nasked={}\ntime=2026-01-01T00:00:00Z\n", u8::from(asked));
+        disk::write_whole(&self.places.ended(), text.as_bytes()).unwrap();
+    }
+
+    async fn drained(&self) -> (i32, TerminationMessage) {
+        let found = async {
+            loop {
+                if let Some(text) = disk::read_text(&self.places.drained(), 1 << 20) {
+                    let (exit, message) = text.split_once('\n').unwrap();
+                    let message = message.strip_prefix("message=").unwrap();
+                    let exit = exit.strip_prefix("exit=").unwrap().parse().unwrap();
+                    return (exit, serde_json::from_str(message).unwrap());
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(WAIT, found).await.unwrap()
+    }
+
+    async fn stopped(self) {
+        if self.places.prepared().exists() && !self.places.drained().exists() {
+            self.end(0, true);
+            self.drained().await;
+        }
+        self.stop.send_replace(true);
+        tokio::time::timeout(WAIT, self.watching).await.unwrap().unwrap().unwrap();
+    }
+}
+
+fn find(report: &Report, step: i64) -> Option<&ReportedCheckpoint> {
+    report.checkpoints.iter().find(|it| it.step == step && it.lineage == 1)
+}
+
+fn is(report: &Report, step: i64, state: FilesState) -> bool {
+    find(report, step).is_some_and(|it| it.state == state)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_attempt_is_told_from_the_first_post_to_the_end() {
+    let mut server = server().await;
+    let dir = tempfile::tempdir().unwrap();
+    let earlier = dir.path().join("output/lineage-1");
+    for (step, uid) in [(10, UID), (11, "another-run")] {
+        write_checkpoint(&earlier, step);
+        write_manifest(&earlier, step, uid);
+    }
+    let pod = Pod::start(dir, config(), &server, None).await;
+    pod.prepared(Some(10));
+    let report = server.until("what was there", |it| is(it, 10, FilesState::Ready)).await;
+    assert_eq!((find(&report, 10).unwrap().attempt, report.resumed_from), (1, Some(10)));
+    assert_eq!((report.progress, report.end), (None, None));
+
+    pod.post(0, &[("total_steps", "100")]).await;
+    let report = server.until("the plan", |it| it.progress.is_some()).await;
+    let progress = report.progress.unwrap();
+    assert_eq!((progress.step, progress.total_steps), (10, Some(100)));
+
+    pod.save(20);
+    let report = server.until("a checkpoint", |it| is(it, 20, FilesState::Ready)).await;
+    let saved = find(&report, 20).unwrap();
+    assert_eq!((saved.attempt, saved.metrics["loss"].as_str(), saved.file_count), (2, "0.5", 5));
+    assert!(saved.digest.is_some() && !report.series.is_empty());
+    assert!(pod.output().join("checkpoint-20.finetune.json").exists());
+
+    // The one resumed from may go once there is a newer one.
+    server.delete.lock().unwrap().push(CheckpointKey { lineage: 1, step: 10 });
+    server.until("a removal", |it| is(it, 10, FilesState::Missing)).await;
+    assert!(!pod.output().join("checkpoint-10").exists() && pod.output().join("checkpoint-11").exists());
+
+    // A save that was cut off is corrupt only once the next one is whole.
+    pod.save(30);
+    server.until("another checkpoint", |it| is(it, 30, FilesState::Ready)).await;
+    fs::create_dir(pod.output().join("checkpoint-40")).unwrap();
+    pod.save(50);
+    let report = server.until("a torn save", |it| is(it, 40, FilesState::Corrupt)).await;
+    assert!(is(&report, 50, FilesState::Ready) && !find(&report, 40).unwrap().message.is_empty());
+
+    fs::remove_dir_all(pod.output().join("checkpoint-20")).unwrap();
+    server.until("a rotation", |it| is(it, 20, FilesState::Missing)).await;
+
+    disk::write_whole(&pod.places.log(), b"2026-01-01T00:00:00Z hello hf_abcdefghijklmnopqrstuvwxyz\n").unwrap();
+    pod.post(50, &[("current_step", "55"), ("total_steps", "100"), ("loss", "0.25")]).await;
+    pod.post(100, &[("current_step", "100"), ("total_steps", "100"), ("loss", "0.125")]).await;
+    pod.save(100);
+    pod.end(0, false);
+    let report = server.until("the end", |it| it.end.is_some()).await;
+    assert_eq!(report.end.as_ref().map(|end| (end.exit_code, end.failure.is_none())), Some((0, true)));
+    assert!(is(&report, 100, FilesState::Ready));
+    assert_eq!(report.log, ["2026-01-01T00:00:00Z hello hf_[redacted]"]);
+    let (exit, message) = pod.drained().await;
+    assert_eq!((exit, message.steps, message.delivered), (0, vec![30, 50, 100], true));
+    let history = fs::read_to_string(pod.output().join("history.jsonl")).unwrap();
+    assert!(history.lines().count() >= 1 && history.contains("\"step\":100"), "{history}");
+    assert!(pod.output().join("logs/attempt-2.log").exists());
+    let end: crate::protocol::End =
+        serde_json::from_slice(&fs::read(pod.output().join("logs/attempt-2.end.json")).unwrap()).unwrap();
+    assert_eq!(end.exit_code, 0);
+    pod.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_that_was_asked_to_stop_is_interrupted_whatever_it_says() {
+    let mut server = server().await;
+    let pod = Pod::start(tempfile::tempdir().unwrap(), config(), &server, None).await;
+    pod.prepared(None);
+    pod.post(40, &[("current_step", "40"), ("total_steps", "100")]).await;
+    pod.post(100, &[("current_step", "40"), ("total_steps", "100")]).await;
+    pod.save(40);
+    pod.end(0, true);
+    let report = server.until("the end", |it| it.end.is_some()).await;
+    assert_eq!(report.end.map(|end| (end.exit_code, end.failure)), Some((85, None)));
+    assert_eq!(report.progress.unwrap().step, 40);
+    assert_eq!(pod.drained().await.0, 85);
+    pod.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_is_let_go_when_nobody_takes_reports() {
+    let server = Server { url: "https://localhost:9".to_owned(), ..server().await };
+    let pod = Pod::start(tempfile::tempdir().unwrap(), config(), &server, None).await;
+    pod.prepared(None);
+    disk::write_whole(&pod.places.log(), b"2026-01-01T00:00:00Z ValueError: no such column\n").unwrap();
+    pod.save(10);
+    pod.end(1, false);
+    let (exit, message) = pod.drained().await;
+    assert_eq!((exit, message.steps.as_slice(), message.delivered), (1, &[10][..], false));
+    let failure = message.failure.unwrap();
+    assert_eq!(failure.reason, "ScriptError");
+    assert!(failure.message.contains("no such column"));
+    pod.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_outlive_the_folder_and_are_found_again() {
+    let mut server = server().await;
+    let bucket = Bucket::over(Arc::new(InMemory::new()), "s3://bucket/out").unwrap();
+    let store = Store { uri: "s3://bucket/out".to_owned(), endpoint: None, credentials: "OUTPUT_".to_owned() };
+    let config = RunConfig { upload: Some(store), ..config() };
+    let pod = Pod::start(tempfile::tempdir().unwrap(), config.clone(), &server, Some(bucket.clone())).await;
+    pod.prepared(None);
+    pod.save(10);
+    server.until("an upload", |it| is(it, 10, FilesState::Ready)).await;
+    let keys: Vec<_> = bucket.list("").await.unwrap().into_iter().map(|(key, _)| key).collect();
+    let prefix = "tiny-01234567/lineage-1";
+    for name in ["checkpoint-10/adapter_model.safetensors", "checkpoint-10.finetune.json"] {
+        assert!(keys.contains(&format!("{prefix}/{name}")), "{keys:?}");
+    }
+    fs::remove_dir_all(pod.output().join("checkpoint-10")).unwrap();
+    pod.save(20);
+    let report = server.until("the next", |it| is(it, 20, FilesState::Ready)).await;
+    assert!(is(&report, 10, FilesState::Ready));
+    pod.end(0, true);
+    assert_eq!(pod.drained().await.1.steps, [10, 20]);
+    let keys: Vec<_> = bucket.list("").await.unwrap().into_iter().map(|(key, _)| key).collect();
+    for name in ["history.jsonl", "logs/attempt-2.end.json", "logs/attempt-2.log"] {
+        assert!(keys.contains(&format!("{prefix}/{name}")), "{name}");
+    }
+    pod.stopped().await;
+
+    let mut server = self::server().await;
+    let next = RunConfig { attempt: 3, ..config };
+    let pod = Pod::start(tempfile::tempdir().unwrap(), next, &server, Some(bucket.clone())).await;
+    pod.prepared(Some(20));
+    let report = server.until("both", |it| is(it, 10, FilesState::Ready) && is(it, 20, FilesState::Ready)).await;
+    assert_eq!(find(&report, 10).unwrap().attempt, 2);
+    pod.save(20);
+    server.until("saved again", |it| find(it, 20).is_some_and(|it| it.attempt == 3 && it.state == FilesState::Ready)).await;
+    server.delete.lock().unwrap().push(CheckpointKey { lineage: 1, step: 10 });
+    server.until("removed", |it| is(it, 10, FilesState::Missing)).await;
+    assert!(bucket.list(&format!("{prefix}/checkpoint-10")).await.unwrap().is_empty());
+    pod.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_that_does_not_get_on_is_given_up() {
+    let mut server = server().await;
+    let config = RunConfig { stall_seconds: Some(1), ..config() };
+    let pod = Pod::start(tempfile::tempdir().unwrap(), config, &server, None).await;
+    pod.prepared(None);
+    pod.post(7, &[("current_step", "7"), ("total_steps", "100")]).await;
+    let order = async {
+        while !pod.places.terminate().exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, order).await.unwrap();
+    assert_eq!(fs::read_to_string(pod.places.terminate()).unwrap(), "reason=Stalled\n");
+    pod.end(143, true);
+    let report = server.until("the end", |it| it.end.is_some()).await;
+    let end = report.end.unwrap();
+    let failure = end.failure.unwrap();
+    assert_eq!((end.exit_code, failure.reason.as_str()), (86, "Stalled"));
+    assert!(failure.message.contains("after step 7"), "{}", failure.message);
+    pod.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_checkpoint_that_was_damaged_is_not_ready() {
+    let mut server = server().await;
+    let dir = tempfile::tempdir().unwrap();
+    let earlier = dir.path().join("output/lineage-1");
+    write_checkpoint(&earlier, 10);
+    write_manifest(&earlier, 10, UID);
+    fs::write(earlier.join("checkpoint-10/adapter_model.safetensors"), "torn").unwrap();
+    let pod = Pod::start(dir, config(), &server, None).await;
+    pod.prepared(None);
+    server.until("the damage", |it| is(it, 10, FilesState::Corrupt)).await;
+    // The trainer comes by again and saves it whole.
+    fs::remove_dir_all(pod.output().join("checkpoint-10")).unwrap();
+    pod.save(10);
+    let report = server.until("the mended one", |it| is(it, 10, FilesState::Ready)).await;
+    assert_eq!(find(&report, 10).unwrap().attempt, 2);
+    pod.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_trainer_never_started_ends_at_once() {
+    let server = server().await;
+    let pod = Pod::start(tempfile::tempdir().unwrap(), config(), &server, None).await;
+    pod.stopped().await;
+}

@@ -1,0 +1,52 @@
+//! Labels, annotations and finalizers: the words by which our objects are found again.
+
+/// Carried by the object that stands in for what a spec leaves out, as a default StorageClass does.
+pub const IS_DEFAULT: &str = "finetune.dev/is-default";
+
+/// Label: uid of the FineTune an object belongs to.
+pub const FINE_TUNE_UID: &str = "finetune.dev/fine-tune-uid";
+
+/// Label: name of the FineTune an object belongs to.
+pub const FINE_TUNE: &str = "finetune.dev/fine-tune";
+
+/// Label: number of the attempt a Job or Pod carries out.
+pub const ATTEMPT: &str = "finetune.dev/attempt";
+
+/// Label: what a Job of ours is for; see [`Role`](self).
+pub const ROLE: &str = "finetune.dev/role";
+
+/// Value of [`ROLE`]: trains.
+pub const ROLE_TRAIN: &str = "train";
+
+/// Value of [`ROLE`]: reads the manifests a finished run left and reports them.
+pub const ROLE_COLLECT: &str = "collect";
+
+/// Value of [`ROLE`]: verifies the files of a hand-written Checkpoint.
+pub const ROLE_IMPORT: &str = "import";
+
+/// Value of [`ROLE`]: removes files.
+pub const ROLE_DELETE: &str = "delete";
+
+/// Label: uid of the Checkpoint a Job or claim serves.
+pub const CHECKPOINT_UID: &str = "finetune.dev/checkpoint-uid";
+
+/// Label: name of the base model of a Checkpoint.
+pub const BASE_MODEL: &str = "finetune.dev/base-model";
+
+/// Label: step of a Checkpoint.
+pub const STEP: &str = "finetune.dev/step";
+
+/// Annotation: who created the object, stamped by the gateway.
+pub const CREATED_BY: &str = "finetune.dev/created-by";
+
+/// Finalizer of a FineTune: pods ended, checkpoints and folder removed.
+pub const FINE_TUNE_FINALIZER: &str = "finetune.dev/run";
+
+/// Finalizer of a Checkpoint: its bytes removed.
+pub const CHECKPOINT_FINALIZER: &str = "finetune.dev/files";
+
+/// The standard label that names the manager of an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Our value of [`MANAGED_BY`].
+pub const MANAGER: &str = "finetune-operator";

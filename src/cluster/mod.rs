@@ -1,0 +1,219 @@
+//! The only writer to Kubernetes beside the report server: carries out changes, writes a status, tells people.
+
+mod error;
+mod events;
+
+pub use error::{Class, Error};
+
+use events::Events;
+
+use std::{fmt::Debug, time::Duration};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{batch::v1 as batch, core::v1 as corev1},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+};
+use moka::future::Cache;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use crate::{
+    api::{Checkpoint, names},
+    plan::{Change, Child, ChildKind, ChildReference, Notice},
+};
+
+/// Field manager of what the controller writes.
+const MANAGER: &str = "finetune-operator-controller";
+
+/// How many deletions are remembered, and how long.
+const REMEMBERED: (u64, Duration) = (10_000, Duration::from_secs(10));
+
+/// An object plans are made for.
+pub trait Subject:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync
+{
+}
+impl<K> Subject for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync
+{
+}
+
+/// The cluster, as something to write to.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    events: Events,
+    /// Uids deleted a moment ago: a watch that lags asks for the same deletion again.
+    deleted: Cache<String, ()>,
+}
+
+impl Cluster {
+    /// A writer that uses `client`; `instance` is the name of this process in Events.
+    #[must_use]
+    pub fn new(client: Client, instance: Option<String>) -> Self {
+        let events = Events::start(client.clone(), instance);
+        let deleted = Cache::builder().max_capacity(REMEMBERED.0).time_to_live(REMEMBERED.1).build();
+        Self { client, events, deleted }
+    }
+
+    /// Carries out `changes` in order; stops at the first that fails. Returns the version of the subject after the last write to it.
+    ///
+    /// # Errors
+    /// The first write that failed, with the object it was about.
+    pub async fn apply<K: Subject>(&self, subject: &K, changes: &[Change]) -> Result<Option<String>, Error> {
+        let mut version = None;
+        for change in changes {
+            match change {
+                Change::AddFinalizer(finalizer) => version = Some(self.write_finalizer(subject, finalizer, true).await?),
+                Change::RemoveFinalizer(finalizer) => version = Some(self.write_finalizer(subject, finalizer, false).await?),
+                Change::CreateOnce(child) => self.create_once(subject, child).await?,
+                Change::Delete(reference) => self.delete(subject, reference).await?,
+                Change::MarkBest { name, uid, best } => self.mark_best(subject, (name, uid), *best).await?,
+                Change::ReleaseCheckpoint { name, uid, finalizers } => {
+                    self.release_checkpoint(subject, (name, uid), finalizers).await?;
+                }
+            }
+        }
+        Ok(version)
+    }
+
+    /// Writes the status; returns the version of the object after it. `owned` is the status without the fields that are not ours.
+    ///
+    /// # Errors
+    /// When the API server refuses it, or the object is gone or another one by now.
+    pub async fn write_status<K: Subject>(&self, subject: &K, owned: serde_json::Value) -> Result<String, Error> {
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": subject.name_any(), "uid": subject.uid()},
+            "status": owned,
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        let written = self
+            .subject_api(subject)
+            .patch_status(&subject.name_any(), &params, &Patch::Apply(body))
+            .await
+            .map_err(|source| Error::write("status of", subject, source))?;
+        Ok(written.resource_version().unwrap_or_default())
+    }
+
+    /// Tells people, without making anybody wait: what cannot be told is logged and forgotten.
+    pub fn publish<K: Subject>(&self, subject: &K, notices: &[Notice]) {
+        for notice in notices {
+            self.events.tell(subject.object_ref(&()), notice);
+        }
+    }
+
+    fn subject_api<K: Subject>(&self, subject: &K) -> Api<K> {
+        Api::namespaced(self.client.clone(), &subject.namespace().unwrap_or_default())
+    }
+
+    fn beside<C: Subject, K: Subject>(&self, subject: &K) -> Api<C> {
+        Api::namespaced(self.client.clone(), &subject.namespace().unwrap_or_default())
+    }
+
+    async fn write_finalizer<K: Subject>(&self, subject: &K, finalizer: &str, wanted: bool) -> Result<String, Error> {
+        let mut all: Vec<String> = subject.finalizers().iter().filter(|known| *known != finalizer).cloned().collect();
+        if wanted {
+            all.push(finalizer.to_owned());
+        }
+        // With the version, so that a finalizer somebody else put there meanwhile is never dropped.
+        let metadata = json!({"finalizers": all, "uid": subject.uid(), "resourceVersion": subject.resource_version()});
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let written = self.subject_api(subject).patch(&subject.name_any(), &params, &patch).await;
+        match written {
+            Ok(object) => Ok(object.resource_version().unwrap_or_default()),
+            Err(kube::Error::Api(status)) if !wanted && status.is_not_found() => Ok(String::new()),
+            Err(source) => Err(Error::write("finalizer of", subject, source)),
+        }
+    }
+
+    async fn create_once<K: Subject>(&self, subject: &K, child: &Child) -> Result<(), Error> {
+        let uid = subject.uid().unwrap_or_default();
+        match child {
+            Child::Job(job) => {
+                let api: Api<batch::Job> = self.beside(subject);
+                create(&api, job.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
+            }
+            Child::Claim(claim) => {
+                let api: Api<corev1::PersistentVolumeClaim> = self.beside(subject);
+                create(&api, claim.as_ref(), |found| found.labels().get(names::FINE_TUNE_UID) == Some(&uid)).await
+            }
+        }
+    }
+
+    async fn delete<K: Subject>(&self, subject: &K, reference: &ChildReference) -> Result<(), Error> {
+        if self.deleted.contains_key(&reference.uid) {
+            return Ok(());
+        }
+        match reference.kind {
+            ChildKind::Job => delete(&self.beside::<batch::Job, K>(subject), reference).await,
+            ChildKind::Claim => delete(&self.beside::<corev1::PersistentVolumeClaim, K>(subject), reference).await,
+            ChildKind::Checkpoint => delete(&self.beside::<Checkpoint, K>(subject), reference).await,
+        }?;
+        self.deleted.insert(reference.uid.clone(), ()).await;
+        Ok(())
+    }
+
+    async fn mark_best<K: Subject>(&self, subject: &K, (name, uid): (&str, &str), best: bool) -> Result<(), Error> {
+        let api: Api<Checkpoint> = self.beside(subject);
+        let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "status": {"best": best}}));
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        ignore_gone(api.patch_status(name, &params, &patch).await.map(|_| ()), "status of Checkpoint", name)
+    }
+
+    async fn release_checkpoint<K: Subject>(
+        &self,
+        subject: &K,
+        (name, uid): (&str, &str),
+        finalizers: &[String],
+    ) -> Result<(), Error> {
+        let api: Api<Checkpoint> = self.beside(subject);
+        let left: Vec<_> = finalizers.iter().filter(|finalizer| *finalizer != names::CHECKPOINT_FINALIZER).collect();
+        let patch: Patch<serde_json::Value> = Patch::Merge(json!({"metadata": {"uid": uid, "finalizers": left}}));
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        ignore_gone(api.patch(name, &params, &patch).await.map(|_| ()), "finalizer of Checkpoint", name)
+    }
+}
+
+/// Creates `child`; one of that name that `is_ours` already is fine.
+async fn create<C: Subject>(api: &Api<C>, child: &C, is_ours: impl Fn(&C) -> bool) -> Result<(), Error> {
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    match api.create(&params, child).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let found = api.get(&child.name_any()).await.map_err(|source| Error::write("get", child, source))?;
+            if is_ours(&found) {
+                return Ok(());
+            }
+            Err(Error::NameTaken { kind: C::kind(&()).into_owned(), name: child.name_any() })
+        }
+        Err(source) => Err(Error::write("create", child, source)),
+    }
+}
+
+/// Deletes exactly the object of that uid; one that is gone, or another by now, is fine.
+async fn delete<C: Subject>(api: &Api<C>, reference: &ChildReference) -> Result<(), Error> {
+    let params = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Foreground).filter(|_| reference.kind == ChildKind::Job),
+        preconditions: Some(Preconditions { uid: Some(reference.uid.clone()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match api.delete(&reference.name, &params).await {
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
+        other => ignore_gone(other.map(|_| ()), C::kind(&()).as_ref(), &reference.name),
+    }
+}
+
+fn ignore_gone(result: Result<(), kube::Error>, what: &str, name: &str) -> Result<(), Error> {
+    match result {
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(source) => Err(Error::Write { what: what.to_owned(), name: name.to_owned(), source: Box::new(source) }),
+        Ok(()) => Ok(()),
+    }
+}

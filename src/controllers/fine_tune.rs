@@ -1,0 +1,132 @@
+//! The shell of the FineTune controller: observe, plan, write.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+
+use super::{
+    runner::{Pace, Reconciler},
+    usage::users,
+    world::World,
+};
+use crate::{
+    api::{FineTune, FineTuneStatus, names},
+    cluster::{Class, Cluster, Error},
+    plan::{self, Next, fine_tune::ObservedFineTune},
+    settings::Settings,
+};
+
+/// Reconciles FineTunes.
+pub struct FineTunes {
+    /// What is watched.
+    pub world: Arc<World>,
+    /// What is written to.
+    pub cluster: Cluster,
+    /// What the installation decided.
+    pub settings: Arc<Settings>,
+    /// What reconciles share.
+    pub pace: Pace,
+}
+
+impl Reconciler<FineTune> for FineTunes {
+    fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    async fn reconcile(&self, fine_tune: Arc<FineTune>) -> Result<Next, Error> {
+        if self.pace.is_stale(&*fine_tune) {
+            return Ok(Next::OnChange);
+        }
+        let mut observed = self.observe(&fine_tune);
+        match self.carry_out(&observed).await {
+            Err(error) if error.class() == Class::NamespaceTerminating => {
+                observed.namespace_terminating = true;
+                self.carry_out(&observed).await
+            }
+            result => result,
+        }
+    }
+}
+
+impl FineTunes {
+    async fn carry_out(&self, observed: &ObservedFineTune) -> Result<Next, Error> {
+        let fine_tune = &observed.fine_tune;
+        let plan = plan::fine_tune::plan(observed, &self.settings, Timestamp::now());
+        let applied = self.cluster.apply(&**fine_tune, &plan.changes).await?;
+        if let Some(version) = applied {
+            self.pace.wrote(&**fine_tune, &version, Timestamp::now());
+        }
+        if let Some(status) = plan.status.filter(|status| *status != observed.status()) {
+            let version = self.cluster.write_status(&**fine_tune, owned(status)).await?;
+            self.pace.wrote(&**fine_tune, &version, Timestamp::now());
+        }
+        self.cluster.publish(&**fine_tune, &plan.notices);
+        Ok(plan.next)
+    }
+
+    /// Everything the watches know that bears on `fine_tune`. Reads nothing from the API server.
+    fn observe(&self, fine_tune: &Arc<FineTune>) -> ObservedFineTune {
+        let world = &self.world;
+        let spec = &fine_tune.spec;
+        let uid = fine_tune.uid().unwrap_or_default();
+        let namespace = fine_tune.namespace().unwrap_or_default();
+        let mut observed = ObservedFineTune {
+            base_model: world.base_models.get(&ObjectRef::new(&spec.base_model.name)),
+            dataset: spec.dataset.name.as_ref().and_then(|name| world.datasets.get(&ObjectRef::new(name).within(&namespace))),
+            runtime: named_or_default(&world.runtimes, spec.runtime.as_ref().map(|runtime| runtime.name.as_str())),
+            hardware: named_or_default(&world.hardware, spec.hardware.profile.as_deref()),
+            start_checkpoint: spec
+                .start_from
+                .checkpoint
+                .as_ref()
+                .and_then(|reference| world.checkpoints.store().get(&ObjectRef::new(&reference.name).within(&namespace))),
+            claims: BTreeMap::new(),
+            jobs: world
+                .jobs
+                .get(&uid)
+                .into_iter()
+                .filter(|job| job.owner_references().iter().any(|owner| owner.uid == uid))
+                .collect(),
+            pods: world.pods.get(&uid),
+            checkpoints: world.checkpoints.get(&uid),
+            used_checkpoints: BTreeSet::new(),
+            last_status_write: self.pace.last_write(&**fine_tune).map(|written| written.at),
+            namespace_terminating: false,
+            fine_tune: Arc::clone(fine_tune),
+        };
+        let claim = |name: String| Some((name.clone(), world.claims.get(&ObjectRef::new(&name).within(&namespace))?));
+        observed.claims = observed.claim_names(&self.settings).into_iter().filter_map(claim).collect();
+        let policy = &spec.checkpoints;
+        if fine_tune.metadata.deletion_timestamp.is_some() || policy.keep_last.is_some() || policy.keep_best.is_some() {
+            let used = observed.checkpoints.iter().filter(|checkpoint| !users(world, checkpoint).is_empty());
+            observed.used_checkpoints = used.map(|checkpoint| checkpoint.name_any()).collect();
+        }
+        observed
+    }
+}
+
+/// The object of that name, or the one that stands in where none is named; of several the oldest.
+fn named_or_default<K>(store: &kube::runtime::reflector::Store<K>, name: Option<&str>) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    if let Some(name) = name {
+        return store.get(&ObjectRef::new(name));
+    }
+    let is_default = |object: &K| {
+        let annotation = object.annotations().get(names::IS_DEFAULT);
+        annotation.or_else(|| object.labels().get(names::IS_DEFAULT)).is_some_and(|value| value == "true")
+    };
+    let age = |object: &Arc<K>| (object.creation_timestamp().map(|time| time.0), object.name_any());
+    store.state_filter(is_default).into_iter().min_by_key(age)
+}
+
+/// The status without `progress`, which the report server writes.
+fn owned(status: FineTuneStatus) -> serde_json::Value {
+    let ours = FineTuneStatus { progress: None, ..status };
+    serde_json::to_value(ours).unwrap_or_default()
+}

@@ -1,0 +1,15 @@
+//! The shells around the plans: watch, observe, plan, write. One file a kind; no decision is taken here.
+
+mod checkpoint;
+mod fine_tune;
+mod follow;
+mod index;
+mod leader;
+mod probes;
+mod process;
+mod runner;
+mod usage;
+mod world;
+
+pub use process::{Arguments, run};
+pub use world::World;

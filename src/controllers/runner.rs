@@ -1,0 +1,167 @@
+//! Runs a reconciler: wakes it, paces its errors per object, counts them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt};
+use kube::{
+    ResourceExt,
+    runtime::{
+        controller::{self, Action, Config, ReconcileReason, ReconcileRequest, applier},
+        reflector::{ObjectRef, Store},
+    },
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::{
+    cluster::{self, Class, Subject},
+    plan::Next,
+    telemetry::Metrics,
+};
+
+/// Reconciles at once, at most.
+const CONCURRENCY: u16 = 16;
+/// A reconcile that takes longer is given up and tried again.
+const LONGEST: Duration = Duration::from_secs(45);
+/// Every object is looked at this often though nothing happened: it costs no request, and heals what a lost event would leave undone.
+const RESYNC: Duration = Duration::from_mins(5);
+/// First and longest pause after an error.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(2));
+
+/// What every reconciler shares.
+pub struct Pace {
+    failures: Mutex<HashMap<String, u32>>,
+    written: Mutex<HashMap<String, Written>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Our last write to an object.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The version it had afterwards.
+    pub version: u64,
+    /// When that was.
+    pub at: jiff::Timestamp,
+}
+
+impl Pace {
+    /// Nothing written, nothing failed.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { failures: Mutex::default(), written: Mutex::default(), metrics }
+    }
+
+    /// Remembers a write, so that an older view of the object is recognised.
+    pub fn wrote<K: Subject>(&self, object: &K, version: &str, at: jiff::Timestamp) {
+        let Ok(version) = version.parse() else { return };
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key(object), Written { version, at });
+    }
+
+    /// Our last write to an object.
+    pub fn last_write<K: Subject>(&self, object: &K) -> Option<Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).get(&key(object)).cloned()
+    }
+
+    /// Whether `object` is older than what we last wrote: the newer one is on its way and will wake us.
+    pub fn is_stale<K: Subject>(&self, object: &K) -> bool {
+        let version = object.resource_version().and_then(|version| version.parse::<u64>().ok());
+        let last = self.last_write(object);
+        matches!((version, last), (Some(version), Some(last)) if version < last.version)
+    }
+
+    /// Forgets an object that is gone.
+    fn forget(&self, key: &str) {
+        self.succeeded(key);
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    fn succeeded(&self, key: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// The pause after one more failure of an object: doubles, with jitter, up to the longest.
+    fn failed(&self, key: &str, class: Class) -> Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(key.to_owned()).or_insert(0);
+        *count = count.saturating_add(1);
+        let exponent = if class == Class::Refused { 8 } else { count.saturating_sub(1).min(8) };
+        let pause = BACKOFF.0.saturating_mul(1 << exponent).min(BACKOFF.1);
+        pause.mul_f64(rand::random_range(0.8..1.2))
+    }
+}
+
+/// What a reconciler of `K` does.
+pub trait Reconciler<K: Subject>: Send + Sync + 'static {
+    /// Brings the world one step closer to `object`.
+    fn reconcile(&self, object: Arc<K>) -> impl Future<Output = Result<Next, cluster::Error>> + Send;
+    /// What the reconcilers share.
+    fn pace(&self) -> &Pace;
+}
+
+/// Runs `reconciler` for every name that `wakes`, until `stop`.
+pub async fn run<K, R>(
+    store: Store<K>,
+    wakes: UnboundedReceiver<ObjectRef<K>>,
+    reconciler: Arc<R>,
+    stop: impl Future<Output = ()> + Send,
+) where
+    K: Subject + 'static,
+    R: Reconciler<K>,
+{
+    let outcomes = applier(
+        |object: Arc<K>, reconciler: Arc<R>| {
+            Box::pin(async move {
+                let outcome = tokio::time::timeout(LONGEST, reconciler.reconcile(Arc::clone(&object))).await;
+                let next = outcome.unwrap_or(Err(cluster::Error::TimedOut { seconds: LONGEST.as_secs() }))?;
+                reconciler.pace().succeeded(&key(&*object));
+                Ok(Action::requeue(match next {
+                    Next::OnChange => RESYNC.mul_f64(rand::random_range(0.8..1.2)),
+                    Next::After(pause) => pause,
+                }))
+            })
+        },
+        |object: Arc<K>, error: &cluster::Error, reconciler: Arc<R>| {
+            let pause = reconciler.pace().failed(&key(&*object), error.class());
+            reconciler.pace().metrics.reconcile_failed(&K::kind(&()), error.reason());
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            let (kind, namespace, name) = (K::kind(&()), object.namespace(), object.name_any());
+            if error.class() == Class::Conflict {
+                tracing::debug!(%kind, namespace, name, %error, cause, "what was seen has changed since");
+            } else {
+                let retry_in_seconds = pause.as_secs_f64();
+                tracing::warn!(%kind, namespace, name, %error, cause, retry_in_seconds, "reconcile failed");
+            }
+            Action::requeue(pause)
+        },
+        Arc::clone(&reconciler),
+        store,
+        requests(wakes),
+        Config::default().concurrency(CONCURRENCY),
+    );
+    let work = outcomes.for_each(|outcome| {
+        if let Err(controller::Error::ObjectNotFound(gone)) = outcome {
+            reconciler.pace().forget(&format!("{}/{}", gone.namespace.unwrap_or_default(), gone.name));
+        }
+        std::future::ready(())
+    });
+    tokio::select! {
+        () = work => {}
+        () = stop => {}
+    }
+}
+
+/// Where an object is found: namespace and name.
+fn key<K: Subject>(object: &K) -> String {
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn requests<K: Subject>(
+    wakes: UnboundedReceiver<ObjectRef<K>>,
+) -> impl Stream<Item = Result<ReconcileRequest<K>, std::convert::Infallible>> {
+    futures::stream::unfold(wakes, |mut wakes| async move {
+        let reference = wakes.recv().await?;
+        Some((Ok(ReconcileRequest { obj_ref: reference, reason: ReconcileReason::Unknown }), wakes))
+    })
+}

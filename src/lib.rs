@@ -1,0 +1,26 @@
+//! finetune-operator: the Kubernetes operator for fine-tuning language models.
+//!
+//! The layers, each seeing only those below it:
+//!
+//! ```text
+//! cli
+//! controllers · reports · agent · generate      shells: watch, serve, run
+//! plan · cluster · checkpoint_files             decide · write · read checkpoints
+//! api · protocol · settings · access · telemetry
+//! ```
+//!
+//! `plan` is pure: data in, data out. `cluster` and `reports` are the only writers to Kubernetes.
+
+pub mod access;
+pub mod agent;
+pub mod api;
+pub mod checkpoint_files;
+pub mod cli;
+pub mod cluster;
+pub mod controllers;
+pub mod generate;
+pub mod plan;
+pub mod protocol;
+pub mod reports;
+pub mod settings;
+pub mod telemetry;

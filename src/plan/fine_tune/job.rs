@@ -1,0 +1,83 @@
+//! The Job of a training attempt. Pure.
+
+use k8s_openapi::api::batch::v1 as batch;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use super::{
+    attempt::NextAttempt,
+    containers::{PREPARE, TRAINER},
+    pod,
+    resolution::Resolution,
+};
+use crate::{plan::names, protocol::exit, settings::Settings};
+
+/// The Job of the next attempt.
+pub fn training_job(resolution: &Resolution, next: NextAttempt, settings: &Settings) -> batch::Job {
+    let mut labels = resolution.attempt_labels(next.number);
+    if let Some(queue) = &resolution.spec.queue {
+        labels.insert("kueue.x-k8s.io/queue-name".into(), queue.name.clone());
+        let class = queue.priority_class.clone().map(|class| ("kueue.x-k8s.io/priority-class".to_owned(), class));
+        labels.extend(class);
+    }
+    batch::Job {
+        metadata: ObjectMeta {
+            name: Some(names::job(&resolution.name, &resolution.uid, next.number)),
+            namespace: Some(resolution.namespace.clone()),
+            labels: Some(labels),
+            owner_references: Some(vec![owner(&resolution.name, &resolution.uid)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(batch::JobSpec {
+            backoff_limit: Some(resolution.spec.retries),
+            completions: Some(resolution.nodes),
+            parallelism: Some(resolution.nodes),
+            completion_mode: Some(if resolution.nodes > 1 { "Indexed" } else { "NonIndexed" }.into()),
+            pod_failure_policy: Some(failure_policy()),
+            pod_replacement_policy: Some("Failed".into()),
+            template: pod::template(resolution, next, settings),
+            ..batch::JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// What ends a Job at once, and what is not counted against its retries.
+fn failure_policy() -> batch::PodFailurePolicy {
+    let on_exit = |action: &str, container: &str, code: i32| batch::PodFailurePolicyRule {
+        action: action.into(),
+        on_exit_codes: Some(batch::PodFailurePolicyOnExitCodesRequirement {
+            container_name: Some(container.into()),
+            operator: "In".into(),
+            values: vec![code],
+        }),
+        on_pod_conditions: None,
+    };
+    let disrupted = batch::PodFailurePolicyRule {
+        action: "Ignore".into(),
+        on_exit_codes: None,
+        on_pod_conditions: Some(vec![batch::PodFailurePolicyOnPodConditionsPattern {
+            type_: "DisruptionTarget".into(),
+            status: "True".into(),
+        }]),
+    };
+    batch::PodFailurePolicy {
+        rules: vec![
+            on_exit("FailJob", PREPARE, exit::USER_ERROR),
+            on_exit("FailJob", TRAINER, exit::USER_ERROR),
+            disrupted,
+            on_exit("Ignore", TRAINER, exit::INTERRUPTED),
+        ],
+    }
+}
+
+/// The FineTune as controller of what it makes.
+pub fn owner(name: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
+        kind: "FineTune".into(),
+        name: name.into(),
+        uid: uid.into(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}

@@ -1,0 +1,159 @@
+//! What is to be done about a FineTune. Pure: `plan` sees facts and answers with writes and a status.
+
+mod agent_job;
+mod attempt;
+mod cleanup;
+mod containers;
+mod job;
+mod observed;
+mod outcome;
+mod pod;
+mod resolution;
+mod stage;
+mod status;
+mod volumes;
+
+pub use agent_job::{Place, Removal, checkpoint_identity, delete_job, import_job};
+pub use observed::ObservedFineTune;
+pub use outcome::{Outcome, outcome};
+
+use jiff::Timestamp;
+
+use super::{Change, Child, ChildKind, ChildReference, Next, Notice, Plan, ranking, retention};
+use crate::{
+    api::{DesiredState, FineTunePhase, FineTuneStatus, names},
+    settings::Settings,
+};
+use attempt::AttemptFacts;
+use resolution::Resolution;
+use stage::Stage;
+
+/// What is to be done about a FineTune, given what is known of the world.
+#[must_use]
+pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) -> Plan<FineTuneStatus> {
+    if observed.fine_tune.metadata.deletion_timestamp.is_some() {
+        return cleanup::plan(observed, settings);
+    }
+    if observed.namespace_terminating {
+        // Nothing can be made any more, and the run itself is deleted next.
+        return Plan::nothing();
+    }
+    let facts = AttemptFacts::of(observed);
+    let (stage, launch) = match stage::stage(observed, &facts, now) {
+        Stage::Launch => match resolution::resolve(observed, settings) {
+            Ok(resolution) => (Stage::Launch, Some(resolution)),
+            // A Job that was made but never put on record, and what it was made of is gone: it ends, and the next look says why.
+            Err(_) if facts.is_unrecorded(observed) => (Stage::Ending, None),
+            Err(problems) => (Stage::Blocked(problems), None),
+        },
+        stage => (stage, None),
+    };
+    let mut changes = Vec::new();
+    if !observed.has_finalizer() {
+        changes.push(Change::AddFinalizer(names::FINE_TUNE_FINALIZER));
+    }
+    changes.extend(writes(observed, &facts, &stage, launch.as_ref(), settings));
+    let status = status::status(observed, &facts, (&stage, launch.as_ref()), now);
+    let notices = status::notices(observed, &status);
+    let (status, next) = pace(observed, status, stage.look_again(), now);
+    changes.extend(marks(observed, &status));
+    changes.extend(surplus(observed));
+    Plan { changes, status: Some(status), notices, next }
+}
+
+/// The writes a stage asks for.
+fn writes(
+    observed: &ObservedFineTune,
+    facts: &AttemptFacts,
+    stage: &Stage,
+    launch: Option<&Resolution>,
+    settings: &Settings,
+) -> Vec<Change> {
+    match (stage, launch) {
+        (Stage::Launch, Some(_)) if facts.is_unrecorded(observed) => Vec::new(),
+        (Stage::Launch, Some(resolution)) => {
+            let claim = resolution.template_claim().filter(|claim| !observed.has_claim(claim.metadata.name.as_deref()));
+            let job = job::training_job(resolution, facts.next_attempt(observed), settings);
+            claim
+                .map(|claim| Change::CreateOnce(Child::Claim(Box::new(claim))))
+                .into_iter()
+                .chain([Change::CreateOnce(Child::Job(Box::new(job)))])
+                .collect()
+        }
+        (Stage::Ending, _) => facts
+            .job
+            .iter()
+            .filter(|job| job.metadata.deletion_timestamp.is_none())
+            .map(|job| Change::Delete(ChildReference::of(ChildKind::Job, &job.metadata)))
+            .collect(),
+        (Stage::Collecting, _) => facts
+            .job
+            .as_ref()
+            .filter(|_| facts.collect.is_none())
+            .and_then(|job| agent_job::collect_job(observed, job, facts.number))
+            .map(|job| Change::CreateOnce(Child::Job(Box::new(job))))
+            .into_iter()
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// While a run trains, news of checkpoints alone are written at most once in ten minutes: the Checkpoints themselves are the live truth.
+fn pace(observed: &ObservedFineTune, status: FineTuneStatus, next: Next, now: Timestamp) -> (FineTuneStatus, Next) {
+    const BATCH_SECONDS: i64 = 600;
+    let before = observed.status();
+    let mut quiet = status.clone();
+    quiet.checkpoint_count = before.checkpoint_count;
+    quiet.latest_checkpoint.clone_from(&before.latest_checkpoint);
+    quiet.best_checkpoint.clone_from(&before.best_checkpoint);
+    let only_checkpoints = quiet == before && status != before;
+    let Some(last) = observed.last_status_write.filter(|_| only_checkpoints && status.phase == FineTunePhase::Running) else {
+        return (status, next);
+    };
+    let left = last.as_second() + BATCH_SECONDS - now.as_second();
+    if left <= 0 {
+        return (status, next);
+    }
+    (quiet, Next::After(std::time::Duration::from_secs(left.unsigned_abs())))
+}
+
+/// Sets and clears the `best` marks so that they agree with the status.
+fn marks(observed: &ObservedFineTune, status: &FineTuneStatus) -> Vec<Change> {
+    if !matches!(status.phase, FineTunePhase::Succeeded | FineTunePhase::Failed | FineTunePhase::Stopped | FineTunePhase::Paused)
+    {
+        return Vec::new();
+    }
+    ranking::usable(&observed.checkpoints)
+        .filter_map(|checkpoint| {
+            let best = checkpoint.metadata.name == status.best_checkpoint;
+            let marked = checkpoint.status.as_ref().is_some_and(|status| status.best);
+            (best != marked).then(|| Change::MarkBest {
+                name: checkpoint.metadata.name.clone().unwrap_or_default(),
+                uid: checkpoint.metadata.uid.clone().unwrap_or_default(),
+                best,
+            })
+        })
+        .collect()
+}
+
+/// Deletes the checkpoints the policy no longer keeps.
+fn surplus(observed: &ObservedFineTune) -> impl Iterator<Item = Change> {
+    let policy = &observed.fine_tune.spec.checkpoints;
+    retention::surplus(&observed.checkpoints, policy, &observed.used_checkpoints)
+        .into_iter()
+        .map(|checkpoint| Change::Delete(ChildReference::of(ChildKind::Checkpoint, &checkpoint.metadata)))
+}
+
+/// What the desired state asks of pods that still run.
+#[must_use]
+const fn ends(desired: DesiredState) -> bool {
+    !matches!(desired, DesiredState::Running)
+}
+
+/// A notice that something went as it should.
+fn news(reason: &'static str, message: impl Into<String>) -> Notice {
+    Notice { warning: false, reason, message: message.into() }
+}
+
+#[cfg(test)]
+mod tests;

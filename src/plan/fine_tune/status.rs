@@ -1,0 +1,236 @@
+//! The status a FineTune is to have. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use rust_decimal::Decimal;
+
+use super::{
+    ObservedFineTune,
+    attempt::{AttemptFacts, NextAttempt},
+    news, outcome,
+    resolution::Resolution,
+    stage::{self, Stage},
+};
+use crate::{
+    api::{Attempt, Cost, DesiredState, Failure, FineTunePhase, FineTuneStatus, condition},
+    plan::{
+        Notice, Problem,
+        condition::{State, conditions},
+        cost, names, ranking,
+    },
+};
+
+/// Most attempts a status tells of.
+const MOST_ATTEMPTS: usize = 20;
+
+/// The status for `stage`. `progress` is never ours: it is carried over untouched, and left out when the status is written.
+pub fn status(
+    observed: &ObservedFineTune,
+    facts: &AttemptFacts,
+    (stage, launch): (&Stage, Option<&Resolution>),
+    now: Timestamp,
+) -> FineTuneStatus {
+    let before = observed.status();
+    let mut status = before.clone();
+    let desired = observed.fine_tune.spec.desired_state;
+    status.observed_generation = observed.fine_tune.metadata.generation;
+    if *stage == Stage::Over {
+        refresh_checkpoints(observed, &mut status);
+        keep_conditions(&before, &mut status);
+        return status;
+    }
+    status.phase = stage::phase(stage, desired, before.phase);
+    status.failure = failure(stage);
+    let next = facts.next_attempt(observed);
+    if launch.is_none() || next.number > facts.number {
+        follow(facts, stage, &mut status, now);
+    }
+    if let Some(resolution) = launch {
+        begin(observed, resolution, next, &mut status);
+    }
+    refresh_checkpoints(observed, &mut status);
+    let stands = state(stage, desired, edited(observed, &status));
+    status.completion_time = stands.finished.then(|| before.completion_time.clone().unwrap_or(Time(now)));
+    status.conditions = conditions(&before.conditions, &stands, status.observed_generation, now);
+    status
+}
+
+/// Whether the spec was edited since the running attempt was started.
+fn edited(observed: &ObservedFineTune, status: &FineTuneStatus) -> bool {
+    status.resolved.as_ref().is_some_and(|resolved| Some(resolved.generation) != observed.fine_tune.metadata.generation)
+}
+
+/// Ends a terminal state only in name: the generation moves on, nothing else.
+fn keep_conditions(before: &FineTuneStatus, status: &mut FineTuneStatus) {
+    status.conditions.clone_from(&before.conditions);
+    for condition in &mut status.conditions {
+        condition.observed_generation = status.observed_generation;
+    }
+}
+
+/// A new attempt begins.
+fn begin(observed: &ObservedFineTune, resolution: &Resolution, next: NextAttempt, status: &mut FineTuneStatus) {
+    status.attempt = next.number;
+    status.lineage = next.lineage;
+    status.restarts = observed.fine_tune.spec.restarts;
+    status.job_name = Some(names::job(observed.name(), observed.uid(), next.number));
+    status.resolved = Some(resolution.resolved());
+    status.resumed_from = None;
+    if status.attempts.iter().all(|attempt| attempt.number != next.number) {
+        status.attempts.push(Attempt { number: next.number, lineage: next.lineage, ..Attempt::default() });
+    }
+    let surplus = status.attempts.len().saturating_sub(MOST_ATTEMPTS);
+    status.attempts.drain(..surplus);
+    status.cost = Some(price(resolution.hardware.spec.cost_per_hour.as_deref(), resolution, status));
+}
+
+fn price(per_hour: Option<&str>, resolution: &Resolution, status: &FineTuneStatus) -> Cost {
+    let node = cost::amount(per_hour, 3600);
+    let before = status.cost.clone().unwrap_or_default();
+    Cost {
+        per_hour: (node * Decimal::from(resolution.nodes)).normalize().to_string(),
+        currency: resolution.hardware.spec.currency.clone(),
+        accrued: if before.accrued.is_empty() { "0".into() } else { before.accrued },
+        gpu_seconds: before.gpu_seconds,
+        as_of: before.as_of,
+    }
+}
+
+/// The current attempt goes on or ends.
+fn follow(facts: &AttemptFacts, stage: &Stage, status: &mut FineTuneStatus, now: Timestamp) {
+    let progress = status.progress.clone().filter(|progress| progress.attempt == facts.number);
+    status.attempt = facts.number.max(status.attempt);
+    if let Some(progress) = &progress {
+        status.resumed_from = progress.resumed_from;
+    }
+    let began = facts.pods.iter().filter_map(|pod| pod.status.as_ref()?.start_time.clone()).min_by_key(|time| time.0);
+    let gpus = status.resolved.as_ref().map_or(0, |resolved| i64::from(resolved.gpus));
+    let over = end_reason(stage);
+    let Some(attempt) = status.attempts.iter_mut().find(|attempt| attempt.number == facts.number) else { return };
+    if attempt.start_time.is_none() && (*stage == Stage::Training || over.is_some()) {
+        attempt.start_time = began;
+    }
+    let Some(reason) = over.filter(|_| attempt.end_time.is_none()) else { return };
+    let seconds = held_seconds(facts, attempt, now);
+    attempt.end_time = Some(Time(now));
+    attempt.reason = Some(reason);
+    attempt.gpu_seconds = seconds * gpus;
+    attempt.from_step = progress.as_ref().and_then(|progress| progress.resumed_from).unwrap_or(0);
+    attempt.to_step = progress.as_ref().map_or(attempt.from_step, |progress| progress.step);
+    let gpu_seconds = attempt.gpu_seconds;
+    if status.start_time.is_none() {
+        status.start_time.clone_from(&attempt.start_time);
+    }
+    if let Some(cost) = &mut status.cost {
+        let accrued: Decimal = cost.accrued.parse().unwrap_or_default();
+        cost.accrued = (accrued + cost::amount(Some(&cost.per_hour), seconds)).normalize().to_string();
+        cost.gpu_seconds += gpu_seconds;
+        cost.as_of = Some(Time(now));
+    }
+}
+
+/// Seconds the pods of an attempt that is over held their nodes. Of pods that are gone only the beginning is on record: they are taken to
+/// have held them until the Job ended, or until now, since it is their going that makes us look.
+fn held_seconds(facts: &AttemptFacts, attempt: &Attempt, now: Timestamp) -> i64 {
+    if !facts.pods.is_empty() {
+        return cost::pod_seconds(facts.pods.iter().map(AsRef::as_ref), now);
+    }
+    let end = facts.job.as_ref().and_then(|job| outcome::finished_at(job)).unwrap_or(now);
+    attempt.start_time.as_ref().map_or(0, |start| end.as_second().saturating_sub(start.0.as_second()).max(0))
+}
+
+/// Why the current attempt is over, if it is.
+fn end_reason(stage: &Stage) -> Option<String> {
+    match stage {
+        Stage::Succeeded => Some("Succeeded".into()),
+        Stage::Failed(failure) => Some(failure.reason.clone()),
+        Stage::Paused => Some("Paused".into()),
+        Stage::Stopped => Some("Stopped".into()),
+        Stage::Launch | Stage::Blocked(_) => Some("Interrupted".into()),
+        _ => None,
+    }
+}
+
+fn refresh_checkpoints(observed: &ObservedFineTune, status: &mut FineTuneStatus) {
+    let name = |checkpoint: &std::sync::Arc<crate::api::Checkpoint>| checkpoint.metadata.name.clone();
+    status.checkpoint_count = i64::try_from(ranking::usable(&observed.checkpoints).count()).unwrap_or(i64::MAX);
+    status.latest_checkpoint = ranking::latest(&observed.checkpoints).and_then(name);
+    status.best_checkpoint = ranking::best(&observed.checkpoints, &observed.fine_tune.spec.checkpoints).and_then(name);
+}
+
+fn failure(stage: &Stage) -> Option<Failure> {
+    match stage {
+        Stage::Failed(failure) => Some(failure.clone()),
+        Stage::Blocked(problems) => problems.iter().find(|problem| !problem.waits).map(|problem| Failure {
+            reason: problem.reason.into(),
+            message: problem.message.clone(),
+            hint: format!("edit {}", problem.field),
+            field: Some(problem.field.clone()),
+            exit_code: None,
+            user_error: true,
+        }),
+        _ => None,
+    }
+}
+
+fn state(stage: &Stage, desired: DesiredState, edited: bool) -> State {
+    let note = if edited { "; the spec was edited since: that takes effect with the next attempt" } else { "" };
+    match stage {
+        Stage::Blocked(problems) => blocked(problems),
+        Stage::Queued(waiting) | Stage::Starting(waiting) => {
+            State::reconciling(waiting.reason.clone(), format!("{}{note}", waiting.message))
+        }
+        Stage::Launch => State::reconciling("Starting", "the pod starts, loads its data and checks what it can resume from"),
+        Stage::Training | Stage::Ended | Stage::Over => {
+            State::reconciling("Training", format!("the trainer trains; see status.progress{note}"))
+        }
+        Stage::Collecting => State::reconciling("Collecting", "training has ended; what it left is being read from the output"),
+        Stage::Ending if desired == DesiredState::Running => State::reconciling("Ending", "the pods of the last attempt end"),
+        Stage::Ending => State::reconciling(
+            format!("{desired:?}").replace("ped", "ping").replace("sed", "sing"),
+            "the pods are given time to save and end",
+        ),
+        Stage::Paused => State::resting("Paused", "set spec.desiredState to Running to go on from the last checkpoint"),
+        Stage::Stopped => State::resting("Stopped", "raise spec.restarts with spec.desiredState Running to go on").finished(),
+        Stage::Succeeded => State::ready("Succeeded", "trained to the end").finished(),
+        Stage::Failed(failure) => State::stalled(failure.reason.clone(), failure.message.clone()).finished(),
+    }
+}
+
+/// Waits when everything wrong may mend itself, else stalled.
+fn blocked(problems: &[Problem]) -> State {
+    let message = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let first = problems.iter().find(|problem| !problem.waits).or_else(|| problems.first());
+    match first {
+        Some(problem) if problem.waits => State::reconciling(problem.reason, message),
+        Some(problem) => State::stalled(problem.reason, message),
+        None => State::reconciling("Pending", message),
+    }
+}
+
+/// What changed for people between the status before and `after`: one notice a transition.
+pub fn notices(observed: &ObservedFineTune, after: &FineTuneStatus) -> Vec<Notice> {
+    let before = observed.status();
+    let ready = condition::find(&after.conditions, condition::READY);
+    let message = ready.map(|condition| condition.message.clone()).unwrap_or_default();
+    if after.attempt > before.attempt {
+        let job = after.job_name.clone().unwrap_or_default();
+        return vec![news("AttemptStarted", format!("attempt {} started as Job {job}", after.attempt))];
+    }
+    if before.phase == after.phase {
+        let was = condition::find(&before.conditions, condition::READY).map(|condition| condition.reason.as_str());
+        let is = ready.map(|condition| condition.reason.as_str());
+        let blocked = was != is && after.phase == FineTunePhase::Pending;
+        return if blocked { vec![Notice { warning: true, reason: "NotReady", message }] } else { Vec::new() };
+    }
+    match after.phase {
+        FineTunePhase::Pending => vec![Notice { warning: true, reason: "NotReady", message }],
+        FineTunePhase::Succeeded => vec![news("Succeeded", message)],
+        FineTunePhase::Failed => vec![Notice { warning: true, reason: "Failed", message }],
+        FineTunePhase::Stopped => vec![news("Stopped", message)],
+        FineTunePhase::Paused => vec![news("Paused", message)],
+        FineTunePhase::Queued => vec![news("Queued", message)],
+        FineTunePhase::Running => vec![news("Training", "the trainer trains")],
+        FineTunePhase::Preparing | FineTunePhase::Pausing | FineTunePhase::Stopping => Vec::new(),
+    }
+}

@@ -1,0 +1,150 @@
+//! Decisions, and nothing else: data in, data out. No client, no clock, no async.
+
+pub mod checkpoint;
+pub mod condition;
+pub mod cost;
+pub mod fine_tune;
+#[cfg(test)]
+mod fixtures;
+pub mod names;
+pub mod parameters;
+pub mod ranking;
+pub mod retention;
+pub mod status_text;
+
+use std::time::Duration;
+
+use k8s_openapi::{
+    api::{batch::v1 as batch, core::v1 as corev1},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+/// What is to be done about one object: writes, its new status, what to tell people, and when to look again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan<S> {
+    /// Writes to other objects and to finalizers, in order.
+    pub changes: Vec<Change>,
+    /// The status the object is to have; `None` leaves it alone.
+    pub status: Option<S>,
+    /// What to tell people, once the writes are done.
+    pub notices: Vec<Notice>,
+    /// When to look again.
+    pub next: Next,
+}
+
+impl<S> Plan<S> {
+    /// Nothing to do until something changes.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self { changes: Vec::new(), status: None, notices: Vec::new(), next: Next::OnChange }
+    }
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Put our finalizer on the object itself.
+    AddFinalizer(&'static str),
+    /// Take our finalizer off the object itself.
+    RemoveFinalizer(&'static str),
+    /// Create a child; one of that name that is ours already is fine.
+    CreateOnce(Child),
+    /// Delete a child of exactly this uid.
+    Delete(ChildReference),
+    /// Set the `best` mark of a Checkpoint.
+    MarkBest {
+        /// Name of the Checkpoint.
+        name: String,
+        /// Uid of the Checkpoint.
+        uid: String,
+        /// Whether it is the best.
+        best: bool,
+    },
+    /// Take our finalizer off a Checkpoint whose files are gone.
+    ReleaseCheckpoint {
+        /// Name of the Checkpoint.
+        name: String,
+        /// Uid of the Checkpoint.
+        uid: String,
+        /// All finalizers it has now.
+        finalizers: Vec<String>,
+    },
+}
+
+/// The kinds we make.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Child {
+    /// A Job.
+    Job(Box<batch::Job>),
+    /// A claim made from a template.
+    Claim(Box<corev1::PersistentVolumeClaim>),
+}
+
+/// Names a child to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildReference {
+    /// Its kind.
+    pub kind: ChildKind,
+    /// Its name.
+    pub name: String,
+    /// Its uid: a later one of the same name is left alone.
+    pub uid: String,
+}
+
+impl ChildReference {
+    /// Names the object of that metadata.
+    #[must_use]
+    pub fn of(kind: ChildKind, metadata: &ObjectMeta) -> Self {
+        Self { kind, name: metadata.name.clone().unwrap_or_default(), uid: metadata.uid.clone().unwrap_or_default() }
+    }
+}
+
+/// The kinds we delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildKind {
+    /// A Job, with its pods first.
+    Job,
+    /// A claim.
+    Claim,
+    /// A Checkpoint; its own finalizer removes the bytes.
+    Checkpoint,
+}
+
+/// When to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// When something watched changes.
+    OnChange,
+    /// After this long, at the latest.
+    After(Duration),
+}
+
+/// A sentence for people; becomes an Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether something is wrong.
+    pub warning: bool,
+    /// Reason in CamelCase.
+    pub reason: &'static str,
+    /// The sentence.
+    pub message: String,
+}
+
+/// Why a run cannot begin, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Reason in CamelCase.
+    pub reason: &'static str,
+    /// Field of the spec, as a path.
+    pub field: String,
+    /// What is wrong and what helps.
+    pub message: String,
+    /// Whether it mends itself when something else appears (a reference), or only by an edit.
+    pub waits: bool,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}: {}", self.field, self.message)
+    }
+}

@@ -1,0 +1,26 @@
+//! What an installation decides once for all runs. Pure data.
+
+use crate::api::Output;
+
+/// What an installation decides once for all runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Namespace the operator runs in.
+    pub namespace: String,
+    /// Image of the agent: the operator's own.
+    pub image: String,
+    /// Pull policy of that image.
+    pub image_pull_policy: String,
+    /// URL of the report server as pods reach it, without path.
+    pub report_url: String,
+    /// PEM of the CA that signs the report server's certificate.
+    pub report_ca: String,
+    /// Output of runs that name none.
+    pub default_output: Option<Output>,
+    /// Seconds all files of a checkpoint must have stood still.
+    pub settle_seconds: u32,
+    /// Seconds without a step after which an attempt is given up; never when absent.
+    pub stall_seconds: Option<u32>,
+    /// Seconds a trainer is given to save and end when it is asked to stop.
+    pub grace_seconds: i64,
+}

@@ -1,0 +1,116 @@
+//! Every sample run, planned in a world where all it names exists: the whole plan, compared with what is on record.
+//!
+//! `cargo insta review` (or INSTA_UPDATE=always cargo test --test golden) puts a wanted change on record.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::{fs, path::Path, sync::Arc};
+
+use finetune_operator::{
+    api::{BaseModel, Dataset, FineTune, HardwareProfile, Output, TrainingRuntime, names},
+    plan::{
+        Change, Child,
+        fine_tune::{ObservedFineTune, plan},
+    },
+    settings::Settings,
+};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+fn settings() -> Settings {
+    let output = json!({"volumeTemplate": {"size": "50Gi"}});
+    Settings {
+        namespace: "finetune-system".into(),
+        image: "finetune/operator:golden".into(),
+        image_pull_policy: "IfNotPresent".into(),
+        report_url: "https://finetune-operator-reports.finetune-system.svc:443".into(),
+        report_ca: "-----BEGIN CERTIFICATE-----".into(),
+        default_output: serde_json::from_value::<Output>(output).ok(),
+        settle_seconds: 10,
+        stall_seconds: None,
+        grace_seconds: 600,
+    }
+}
+
+/// All objects of the YAML files below `directory`.
+fn objects(directory: &str) -> Vec<Value> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let mut paths: Vec<_> = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let yaml = paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    let documents = yaml.flat_map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        text.split("\n---").map(str::to_owned).collect::<Vec<_>>()
+    });
+    documents.filter_map(|text| serde_saphyr::from_str::<Value>(&text).ok()).filter(Value::is_object).collect()
+}
+
+/// The object of a kind that is named, or else marked as default.
+fn find<K: DeserializeOwned>(world: &[Value], kind: &str, name: Option<&str>) -> Option<Arc<K>> {
+    let is_default = |object: &Value| object["metadata"]["annotations"][names::IS_DEFAULT] == "true";
+    let found = world
+        .iter()
+        .filter(|object| object["kind"] == kind)
+        .find(|object| name.map_or_else(|| is_default(object), |name| object["metadata"]["name"] == name))?;
+    Some(Arc::new(serde_json::from_value(found.clone()).unwrap()))
+}
+
+fn observed(sample: &Value, world: &[Value]) -> ObservedFineTune {
+    let mut run: FineTune = serde_json::from_value(sample.clone()).unwrap();
+    run.metadata.namespace = Some("team".into());
+    run.metadata.uid = Some("0b9f6a1e-0000-0000-0000-000000000001".into());
+    run.metadata.generation = Some(1);
+    let claim = |name: &str| (name.to_owned(), Arc::new(serde_json::from_value(json!({"metadata": {"name": name}})).unwrap()));
+    ObservedFineTune {
+        base_model: find::<BaseModel>(world, "BaseModel", Some(&run.spec.base_model.name)),
+        dataset: run.spec.dataset.name.as_deref().and_then(|name| find::<Dataset>(world, "Dataset", Some(name))),
+        runtime: find::<TrainingRuntime>(
+            world,
+            "TrainingRuntime",
+            run.spec.runtime.as_ref().map(|runtime| runtime.name.as_str()),
+        ),
+        hardware: find::<HardwareProfile>(world, "HardwareProfile", run.spec.hardware.profile.as_deref()),
+        claims: [claim("data"), claim("models")].into(),
+        fine_tune: Arc::new(run),
+        ..ObservedFineTune::default()
+    }
+}
+
+fn described(change: &Change) -> Value {
+    match change {
+        Change::AddFinalizer(name) => json!({"addFinalizer": name}),
+        Change::CreateOnce(Child::Job(job)) => json!({"createOnce": readable(serde_json::to_value(job).unwrap())}),
+        Change::CreateOnce(Child::Claim(claim)) => json!({"createOnce": claim}),
+        other => json!(format!("{other:?}")),
+    }
+}
+
+/// The configuration of the agent is JSON in an environment variable: shown as what it is.
+fn readable(mut job: Value) -> Value {
+    let containers = job.pointer_mut("/spec/template/spec/initContainers").and_then(Value::as_array_mut).unwrap();
+    for entry in containers.iter_mut().flat_map(|container| container["env"].as_array_mut().unwrap()) {
+        if let Some(config) = entry["value"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok()) {
+            entry["value"] = config;
+        }
+    }
+    job
+}
+
+#[test]
+fn every_sample_run_is_planned_as_on_record() {
+    let world: Vec<_> = objects("deploy/base").into_iter().chain(objects("deploy/samples")).collect();
+    let samples: Vec<_> = objects("deploy/samples").into_iter().filter(|object| object["kind"] == "FineTune").collect();
+    assert!(samples.len() >= 3, "the samples are gone");
+    for sample in samples {
+        let observed = observed(&sample, &world);
+        let plan = plan(&observed, &settings(), Timestamp::UNIX_EPOCH);
+        let shown = json!({
+            "changes": plan.changes.iter().map(described).collect::<Vec<_>>(),
+            "status": plan.status,
+            "notices": plan.notices.iter().map(|notice| format!("{}: {}", notice.reason, notice.message)).collect::<Vec<_>>(),
+        });
+        let settings = insta::Settings::clone_current();
+        settings.bind(|| insta::assert_yaml_snapshot!(sample["metadata"]["name"].as_str().unwrap(), shown));
+    }
+}

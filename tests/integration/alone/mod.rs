@@ -1,0 +1,5 @@
+//! Tests that have an operator of their own, the only one in the cluster: they kill it, or want it to be quiet.
+
+mod absence;
+mod crashes;
+mod quiet;
