@@ -32,7 +32,7 @@ pub struct Grant {
 pub const REPORTS_CA_SECRET: &str = "finetune-operator-reports-ca";
 
 const OURS: &str = "finetune.dev";
-const READ: &[&str] = &["get", "list", "watch"];
+const FOLLOW: &[&str] = &["list", "watch"];
 
 const fn grant(
     scope: Scope,
@@ -48,8 +48,8 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Cluster,
         OURS,
-        &["basemodels", "hardwareprofiles", "servingruntimes", "trainingruntimes"],
-        READ,
+        &["basemodels", "hardwareprofiles", "trainingruntimes"],
+        FOLLOW,
         "the catalogue that runs refer to; it is never written",
     ),
     grant(
@@ -62,8 +62,8 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Watched,
         OURS,
-        &["checkpointpermissions", "checkpoints", "datasets", "deployments", "finetunehistories", "finetunes"],
-        READ,
+        &["checkpoints", "datasets", "deployments", "finetunehistories", "finetunes"],
+        FOLLOW,
         "the objects users write and the ones reported about them are followed by watch",
     ),
     grant(
@@ -76,7 +76,7 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Watched,
         OURS,
-        &["checkpointpermissions/status", "checkpoints/status", "deployments/status", "finetunes/status"],
+        &["checkpoints/status", "finetunes/status"],
         &["patch"],
         "what is known of an object is written to its status",
     ),
@@ -84,8 +84,8 @@ const GRANTS: &[Grant] = &[
         Scope::Watched,
         OURS,
         &["checkpoints"],
-        &["create", "delete"],
-        "a Checkpoint appears for every complete save and goes with its run or by retention",
+        &["create", "delete", "get"],
+        "a Checkpoint appears for every complete save and goes with its run or by retention; where its name is taken, one look tells by whom",
     ),
     grant(
         Scope::Watched,
@@ -97,7 +97,7 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Watched,
         OURS,
-        &["checkpoints/finalizers", "deployments/finalizers", "finetunes/finalizers"],
+        &["checkpoints/finalizers", "finetunes/finalizers"],
         &["update"],
         "clusters that enforce it ask for this before an object may be named as owner that blocks deletion",
     ),
@@ -112,7 +112,7 @@ const GRANTS: &[Grant] = &[
         Scope::Watched,
         "",
         &["pods"],
-        READ,
+        &["get", "list", "watch"],
         "failures are read from the pods of a Job, and no attempt starts while one still runs",
     ),
     grant(

@@ -210,9 +210,10 @@ pub struct Progress {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 64}))]
     pub metrics: BTreeMap<String, String>,
-    /// ended is true once the last report of the attempt has arrived: nothing more is to come.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub ended: bool,
+    /// endedBy is the uid of the pod whose last report has arrived: nothing more is to come from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub ended_by: Option<String>,
     /// resumedFrom is the step the attempt really began with, as its pod found it on the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

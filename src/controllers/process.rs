@@ -177,6 +177,7 @@ fn reports_of(client: &Client, world: &Arc<World>, metrics: &Metrics, arguments:
         pods: world.pods.store().clone(),
         jobs: world.jobs.store().clone(),
         histories: world.histories.clone(),
+        complete: world.readiness(),
     };
     let host = arguments.report_host();
     let settings =

@@ -45,7 +45,7 @@ pub struct World {
     pub histories: Store<FineTuneHistory>,
     /// All deployments.
     pub deployments: Store<ModelDeployment>,
-    ready: AtomicBool,
+    ready: Arc<AtomicBool>,
     fine_tune_wakes: UnboundedSender<ObjectRef<FineTune>>,
     checkpoint_wakes: UnboundedSender<ObjectRef<Checkpoint>>,
 }
@@ -88,7 +88,7 @@ impl World {
             hardware,
             histories,
             deployments,
-            ready: AtomicBool::new(false),
+            ready: Arc::default(),
             fine_tune_wakes,
             checkpoint_wakes,
         });
@@ -139,6 +139,12 @@ impl World {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// The same as a flag that others may keep.
+    #[must_use]
+    pub fn readiness(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ready)
     }
 
     /// Looks at everything anew: after a start, and after a watch was broken and what was deleted meanwhile is unknown.

@@ -44,6 +44,8 @@ pub(crate) struct RunSpeaker {
     pub uid: String,
     /// Attempt the pod belongs to.
     pub attempt: i64,
+    /// Uid of the pod.
+    pub pod: String,
     /// What the pod is for.
     pub role: RunRole,
     /// Rank of the pod among the nodes of the attempt.
@@ -104,7 +106,7 @@ pub(crate) fn speaker(identity: &PodIdentity, pod: &corev1::Pod, job: &batch::Jo
                 return refuse("does not belong to an attempt of its FineTune");
             }
             let fine_tune = fine_tune.metadata.name.clone().unwrap_or_default();
-            Ok(Speaker::Run(RunSpeaker { fine_tune, uid: uid.into(), attempt, role, node: node(pod) }))
+            Ok(Speaker::Run(RunSpeaker { fine_tune, uid: uid.into(), attempt, pod: identity.uid.clone(), role, node: node(pod) }))
         }
         _ => refuse("has no role that reports"),
     }

@@ -19,7 +19,7 @@ pub(crate) fn identity() -> PodIdentity {
 }
 
 pub(crate) fn speaker() -> RunSpeaker {
-    RunSpeaker { fine_tune: "run".into(), uid: UID.into(), attempt: 1, role: RunRole::Train, node: 0 }
+    RunSpeaker { fine_tune: "run".into(), uid: UID.into(), attempt: 1, pod: "pod-uid".into(), role: RunRole::Train, node: 0 }
 }
 
 fn owner(api_version: &str, kind: &str, name: &str, uid: &str) -> Vec<OwnerReference> {

@@ -94,7 +94,7 @@ pub(crate) fn merge(speaker: &RunSpeaker, observed: &Observed<'_>, report: &Repo
         let is_new = |key: CheckpointKey| writes.create.iter().any(|made| key_of(made, &speaker.uid) == Some(key));
         writes.history = history::history(speaker, observed, report, &history::News { now, known: &known, is_new: &is_new });
         let stored = observed.fine_tune.status.as_ref().and_then(|status| status.progress.as_ref());
-        writes.progress = progress::progress(speaker.attempt, stored, report, now);
+        writes.progress = progress::progress(speaker, stored, report, now);
     }
     Ok(writes)
 }

@@ -1,10 +1,10 @@
 //! What is known without asking: looks things up in the watches, and asks the API server only for a pod they do not show yet.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use k8s_openapi::api::batch::v1 as batch;
 use k8s_openapi::api::core::v1 as corev1;
 use kube::api::ObjectMeta;
@@ -36,6 +36,9 @@ pub struct Stores {
     pub jobs: Store<batch::Job>,
     /// All histories, whole.
     pub histories: Store<FineTuneHistory>,
+    /// Set once every watch has shown all there is. The stores' own `wait_until_ready` has room for one waiter: asking it here would put the
+    /// one who waits for it to sleep for ever.
+    pub complete: Arc<AtomicBool>,
 }
 
 /// The objects a report of a run is about.
@@ -71,12 +74,7 @@ impl Lookup {
 
     /// Whether every watch has shown all there is; before that, what is missing means nothing.
     pub(super) fn is_ready(&self) -> bool {
-        let stores = &self.stores;
-        let ready = stores.fine_tunes.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
-            && stores.checkpoints.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
-            && stores.pods.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
-            && stores.jobs.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok());
-        ready && stores.histories.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
+        self.stores.complete.load(Ordering::Acquire)
     }
 
     /// For whom the pod speaks.

@@ -48,7 +48,7 @@ async fn a_run_trains_to_its_end_and_leaves_ready_checkpoints_progress_and_histo
         assert_eq!(status.best_checkpoint.as_deref(), Some("bot-step-100"));
         assert_eq!((status.latest_checkpoint.as_deref(), status.checkpoint_count), (Some("bot-step-100"), 4));
         let progress = status.progress.unwrap();
-        assert_eq!((progress.step, progress.percent, progress.ended), (100, Some(100), true));
+        assert_eq!((progress.step, progress.percent, progress.ended_by.is_some()), (100, Some(100), true));
         assert_eq!(progress.summary.as_deref(), Some("100% 100/100"));
 
         let jobs = sandbox.jobs(&run).await;

@@ -27,6 +27,8 @@ struct Server {
     ca: String,
     reports: UnboundedReceiver<Report>,
     delete: Arc<Mutex<Vec<CheckpointKey>>>,
+    /// Seconds an agent gives its last report.
+    grace: u64,
 }
 
 type Shared = (mpsc::UnboundedSender<Report>, Arc<Mutex<Vec<CheckpointKey>>>);
@@ -66,7 +68,7 @@ async fn server() -> Server {
             });
         }
     });
-    Server { url, ca: ca.pem(), reports, delete }
+    Server { url, ca: ca.pem(), reports, delete, grace: 30 }
 }
 
 impl Server {
@@ -103,7 +105,7 @@ impl Pod {
         fs::create_dir_all(places.lineage(&config)).unwrap();
         let client = ReportClient::new(&server.url, &server.ca, &places.token).unwrap();
         let arguments =
-            Arguments { places: places.clone(), scan_interval: 20, poll_interval: 20, grace: 1, nodes: 1, no_reports: false };
+            Arguments { places: places.clone(), scan_interval: 20, poll_interval: 20, grace: server.grace, nodes: 1, no_reports: false };
         let listener = TcpListener::bind(places.callback_address).await.unwrap();
         let callback = format!("http://{}/any/status", listener.local_addr().unwrap());
         let (stop, stopped) = watch::channel(false);
@@ -259,7 +261,7 @@ async fn a_trainer_that_was_asked_to_stop_is_interrupted_whatever_it_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trainer_is_let_go_when_nobody_takes_reports() {
-    let server = Server { url: "https://localhost:9".to_owned(), ..server().await };
+    let server = Server { url: "https://localhost:9".to_owned(), grace: 1, ..server().await };
     let pod = Pod::start(tempfile::tempdir().unwrap(), config(), &server, None).await;
     pod.prepared(None);
     disk::write_whole(&pod.places.log(), b"2026-01-01T00:00:00Z ValueError: no such column\n").unwrap();

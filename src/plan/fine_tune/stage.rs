@@ -132,8 +132,11 @@ fn is_on_its_way(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timesta
 
 /// The Job is over: what is left to do until everything it left is on record.
 fn on_record(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) -> Option<Stage> {
-    let progress = observed.status().progress;
-    let ended = progress.is_some_and(|progress| progress.ended && progress.attempt == facts.number);
+    let last_pod = facts.pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    let progress = observed.status().progress.filter(|progress| progress.attempt == facts.number);
+    let ended_by = progress.and_then(|progress| progress.ended_by);
+    // Of several pods only the last counts: an earlier one may have said its end, and that one have died before its first word.
+    let ended = ended_by.is_some_and(|ended| last_pod.is_none_or(|pod| pod.metadata.uid.as_deref() == Some(&ended)));
     let collected = facts.collect.as_ref().is_some_and(|job| outcome::finished_at(job).is_some());
     if ended || collected {
         return None;

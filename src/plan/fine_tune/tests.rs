@@ -110,7 +110,7 @@ fn job_becomes(world: &mut ObservedFineTune, phase: &str, condition: Option<&str
         json!({"terminated": {"exitCode": 0, "finishedAt": "2027-01-15T08:00:00Z"}})
     };
     world.pods = vec![object::<corev1::Pod>(json!({
-        "metadata": {"name": "p", "labels": labels},
+        "metadata": {"name": "p", "uid": "pod-uid", "labels": labels},
         "status": {"phase": phase, "startTime": "2027-01-15T07:00:00Z", "containerStatuses": [
             {"name": "trainer", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": running}]},
     }))];
@@ -123,7 +123,7 @@ fn job_becomes(world: &mut ObservedFineTune, phase: &str, condition: Option<&str
 fn report_end(world: &mut ObservedFineTune) {
     edit(world, |run| {
         let status = run.status.as_mut().unwrap();
-        status.progress = Some(Progress { attempt: status.attempt, step: 200, ended: true, ..Progress::default() });
+        status.progress = Some(Progress { attempt: status.attempt, step: 200, ended_by: Some("pod-uid".into()), ..Progress::default() });
     });
 }
 

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::super::authorization::RunSpeaker;
 use super::super::figures;
 use crate::api::Progress;
 use crate::protocol::{Report, ReportedProgress};
@@ -17,24 +18,30 @@ pub(crate) struct ProgressWrite {
 }
 
 /// The progress after a report, when more than time differs from what is stored.
-pub(super) fn progress(attempt: i64, stored: Option<&Progress>, report: &Report, now: Timestamp) -> Option<ProgressWrite> {
+pub(super) fn progress(
+    speaker: &RunSpeaker,
+    stored: Option<&Progress>,
+    report: &Report,
+    now: Timestamp,
+) -> Option<ProgressWrite> {
+    let attempt = speaker.attempt;
     if stored.is_some_and(|stored| stored.attempt > attempt) {
         return None;
     }
     let stored = stored.filter(|stored| stored.attempt == attempt);
     let fresh = report.progress.as_ref().filter(|reported| !is_stale(stored, reported));
-    let reopened = stored.is_some_and(|stored| reopens(stored, report, now));
-    if (fresh.is_none() && report.end.is_none()) || stored.is_some_and(|stored| stored.ended && !reopened) {
+    let reopened = stored.is_some_and(|stored| reopens(stored, &speaker.pod, report, now));
+    if (fresh.is_none() && report.end.is_none()) || stored.is_some_and(|stored| stored.ended_by.is_some() && !reopened) {
         return None;
     }
     let mut progress = stored.cloned().unwrap_or_else(|| Progress { attempt, ..Progress::default() });
-    progress.ended = false;
+    progress.ended_by = None;
     if let Some(reported) = fresh {
         take_over(&mut progress, reported, now);
     }
     progress.resumed_from = report.resumed_from.or(progress.resumed_from);
     if report.end.is_some() {
-        progress.ended = true;
+        progress.ended_by = Some(speaker.pod.clone());
         progress.estimated_remaining_seconds = None;
         progress.last_report_time = progress.last_report_time.or(Some(Time(now)));
     }
@@ -48,14 +55,15 @@ pub(super) fn progress(attempt: i64, stored: Option<&Progress>, report: &Report,
 fn is_stale(stored: Option<&Progress>, reported: &ReportedProgress) -> bool {
     let Some(stored) = stored else { return false };
     let older = reported.time.zip(stored.last_report_time.as_ref()).is_some_and(|(new, Time(old))| new < *old);
-    older || (reported.step < stored.step && !stored.ended)
+    older || (reported.step < stored.step && stored.ended_by.is_none())
 }
 
 /// Whether an attempt that had ended goes on: its Job has made another pod, which says something newer. It may begin at an earlier step.
-fn reopens(stored: &Progress, report: &Report, now: Timestamp) -> bool {
-    let said = report.progress.as_ref().map(|reported| reported.time.unwrap_or(now));
-    let newer = said.zip(stored.last_report_time.as_ref()).is_some_and(|(new, Time(old))| new > *old);
-    stored.ended && newer
+/// A pod without progress says its end alone, and is newer too: that of an earlier one was heard before.
+fn reopens(stored: &Progress, pod: &str, report: &Report, now: Timestamp) -> bool {
+    let said = report.progress.as_ref().map_or(now, |reported| reported.time.unwrap_or(now));
+    let newer = stored.last_report_time.as_ref().is_none_or(|Time(old)| said > *old);
+    stored.ended_by.as_deref().is_some_and(|ended| ended != pod) && newer
 }
 
 fn take_over(progress: &mut Progress, reported: &ReportedProgress, now: Timestamp) {
@@ -112,8 +120,12 @@ mod tests {
         "2026-11-20T10:01:00Z".parse().expect("a time")
     }
 
+    fn of_attempt(attempt: i64) -> RunSpeaker {
+        RunSpeaker { attempt, ..fixtures::speaker() }
+    }
+
     fn first() -> Progress {
-        progress(1, None, &fixtures::report(), now()).expect("the first word").progress
+        progress(&of_attempt(1), None, &fixtures::report(), now()).expect("the first word").progress
     }
 
     fn later(change: impl FnOnce(&mut ReportedProgress)) -> Report {
@@ -126,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_first_word_is_urgent_and_filled_in() {
-        let write = progress(1, None, &fixtures::report(), now()).expect("a write");
+        let write = progress(&of_attempt(1), None, &fixtures::report(), now()).expect("a write");
         assert!(write.urgent);
         assert_eq!(write.progress.summary.as_deref(), Some("40% 120/300"));
         assert_eq!(write.progress.eta.as_deref(), Some("12m"));
@@ -136,53 +148,55 @@ mod tests {
     #[test]
     fn nothing_is_written_when_only_time_differs() {
         let report = later(|reported| reported.estimated_remaining_seconds = Some(700));
-        assert_eq!(progress(1, Some(&first()), &report, now()), None);
+        assert_eq!(progress(&of_attempt(1), Some(&first()), &report, now()), None);
     }
 
     #[test]
     fn steps_forward_are_written_and_steps_back_are_not() {
-        let forward = progress(1, Some(&first()), &later(|reported| reported.step = 121), now()).expect("a write");
+        let forward = progress(&of_attempt(1), Some(&first()), &later(|reported| reported.step = 121), now()).expect("a write");
         assert_eq!((forward.progress.step, forward.urgent), (121, false));
-        assert_eq!(progress(1, Some(&first()), &later(|reported| reported.step = 119), now()), None);
+        assert_eq!(progress(&of_attempt(1), Some(&first()), &later(|reported| reported.step = 119), now()), None);
         let old = later(|reported| {
             reported.step = 130;
             reported.time = "2026-11-20T09:00:00Z".parse().ok();
         });
-        assert_eq!(progress(1, Some(&first()), &old, now()), None, "an older word");
+        assert_eq!(progress(&of_attempt(1), Some(&first()), &old, now()), None, "an older word");
     }
 
     #[test]
     fn an_older_attempt_changes_nothing_and_a_newer_one_begins_anew() {
-        assert_eq!(progress(1, Some(&Progress { attempt: 2, ..first() }), &later(|r| r.step = 200), now()), None);
-        let next = progress(2, Some(&first()), &later(|reported| reported.step = 100), now()).expect("a write");
+        assert_eq!(progress(&of_attempt(1), Some(&Progress { attempt: 2, ..first() }), &later(|r| r.step = 200), now()), None);
+        let next = progress(&of_attempt(2), Some(&first()), &later(|reported| reported.step = 100), now()).expect("a write");
         assert_eq!((next.progress.attempt, next.progress.step, next.urgent), (2, 100, true));
     }
 
     #[test]
     fn the_end_is_urgent_and_stays() {
         let report = Report { end: Some(End::default()), progress: None, ..Report::default() };
-        let write = progress(1, Some(&first()), &report, now()).expect("a write");
-        assert!(write.urgent && write.progress.ended);
+        let write = progress(&of_attempt(1), Some(&first()), &report, now()).expect("a write");
+        assert!(write.urgent && write.progress.ended_by.as_deref() == Some(fixtures::speaker().pod.as_str()));
         assert_eq!((write.progress.step, write.progress.eta), (120, None));
-        let ended = Progress { ended: true, ..first() };
+        let ended = Progress { ended_by: Some("an earlier pod".into()), ..first() };
         let repeated = later(|reported| reported.time = ended.last_report_time.as_ref().map(|time| time.0));
-        assert_eq!(progress(1, Some(&ended), &repeated, now()), None, "nothing newer is said");
-        let next_pod = progress(1, Some(&ended), &later(|reported| reported.step = 1), now()).expect("a write").progress;
-        assert_eq!((next_pod.step, next_pod.ended), (1, false), "another pod of the attempt goes on, from an earlier step");
-        assert_eq!(progress(1, Some(&ended), &report, now()), None);
+        assert_eq!(progress(&of_attempt(1), Some(&ended), &repeated, now()), None, "nothing newer is said");
+        let next_pod = progress(&of_attempt(1), Some(&ended), &later(|reported| reported.step = 1), now()).expect("a write").progress;
+        assert_eq!((next_pod.step, next_pod.ended_by), (1, None), "another pod of the attempt goes on, from an earlier step");
+        let both = progress(&of_attempt(1), Some(&ended), &report, now()).expect("a write").progress;
+        assert_eq!(both.ended_by, Some(fixtures::speaker().pod), "the end of another pod is another end");
+        assert_eq!(progress(&of_attempt(1), Some(&both), &report, now()), None, "the same end again");
     }
 
     #[test]
     fn an_end_without_any_progress_is_written_too() {
         let report = Report { end: Some(End::default()), ..Report::default() };
-        let write = progress(1, None, &report, now()).expect("a write");
-        assert!(write.progress.ended && write.urgent);
+        let write = progress(&of_attempt(1), None, &report, now()).expect("a write");
+        assert!(write.progress.ended_by.is_some() && write.urgent);
     }
 
     #[test]
     fn a_clock_ahead_of_ours_does_not_silence_the_run() {
         let report = later(|reported| reported.time = "2027-01-01T00:00:00Z".parse().ok());
-        let write = progress(1, None, &report, now()).expect("a write");
+        let write = progress(&of_attempt(1), None, &report, now()).expect("a write");
         assert_eq!(write.progress.last_report_time, Some(Time(now())));
     }
 

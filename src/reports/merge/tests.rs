@@ -116,7 +116,7 @@ fn a_run_of_k_checkpoints_writes_its_history_k_plus_one_times() {
         world = world.after(writes);
     }
     assert_eq!((world.checkpoints.len(), histories), (3, 4));
-    assert!(world.fine_tune.status.and_then(|status| status.progress).is_some_and(|progress| progress.ended));
+    assert!(world.fine_tune.status.and_then(|status| status.progress).is_some_and(|progress| progress.ended_by.is_some()));
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn a_collector_may_say_the_end_and_what_was_missed() {
     let report = Report { end: Some(End::default()), progress: None, ..fixtures::report() };
     let writes = World::new().merge(&collect, &report);
     assert_eq!(writes.create.len(), 1);
-    assert!(writes.progress.is_some_and(|write| write.progress.ended));
+    assert!(writes.progress.is_some_and(|write| write.progress.ended_by.is_some()));
 }
 
 #[test]
