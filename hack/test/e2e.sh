@@ -8,7 +8,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 steps=$root/tests/e2e/steps
-order=(demo imports deletion object-store no-such-data lora life retention away clean)
+order=(demo imports deletion object-store no-such-data lora life retention crashes away clean)
 export CLUSTER=e2e PROFILE=${PROFILE:-dev}
 ns=demo
 
@@ -37,7 +37,7 @@ diagnose() {
     kubectl get events -A --sort-by=.lastTimestamp | tail -n 60
     kubectl logs -n finetune-system deployment/finetune-operator --tail=100
     kubectl logs -n "$ns" -l finetune.dev/role --all-containers --prefix --tail=40
-    tail -n 30 "${KUBECONFIG%/*}"/{kubelet,containerd,kube-controller-manager}.log
+    tail -n 30 "${KUBECONFIG%/*}"/logs/{kubelet,containerd,kube-controller-manager}.log
   } >&2
 }
 
