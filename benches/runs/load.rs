@@ -137,12 +137,14 @@ impl Load {
     }
 }
 
-/// Acts out one pod: gets its token, works, saves, ends. Only the pods of runs tell anybody of their saves.
+/// Acts out one pod: gets its token, works, saves, ends. Only the pods of runs tell anybody of their saves. A trainer works on while its sidecar
+/// reports, so saves come at fixed times, and the end alone waits for the last report.
 async fn act(sandbox: Sandbox, pod: corev1::Pod, pause: Duration, reports: bool) {
     let mut agent = Agent::of_pod(&sandbox, pod).await;
     let total = SAVES.last().map_or(0, |(step, _)| *step);
+    let mut saves = tokio::time::interval_at(tokio::time::Instant::now() + pause, pause);
     for count in 1..=SAVES.len() {
-        tokio::time::sleep(pause).await;
+        saves.tick().await;
         if reports {
             agent.report(so_far(1, &SAVES[..count], total)).await;
         }
