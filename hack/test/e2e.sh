@@ -49,7 +49,7 @@ finished() { kubectl wait -n "$ns" --for=condition=Finished "finetune/$1" --time
 phase() { get finetunes "$1" -o jsonpath='{.status.phase}'; }
 reaches() { kubectl wait -n "$ns" --for=jsonpath='{.status.phase}'="$2" "finetune/$1" --timeout="${3:-180s}" >/dev/null || fail "$1 does not get $2"; }
 apply_run() { # NAME [JQ]: the demo's run under another name, changed by a jq program
-  kubectl create --dry-run=client -o json -f "$root/hack/demo/capitals.yaml" | jq ".metadata.name = \"$1\" | ${2:-.}" | kubectl apply -n "$ns" -f - >/dev/null
+  kubectl create --dry-run=client -o json -f "$root/hack/demo/capitals.yaml" | jq "del(.metadata.namespace) | .metadata.name = \"$1\" | ${2:-.}" | kubectl apply -n "$ns" -f - >/dev/null
 }
 has_checkpoint() { kubectl wait -n "$ns" --for=jsonpath='{.status.phase}'=Ready "checkpoint/$1" --timeout=300s >/dev/null; }
 appears() { kubectl wait -n "$ns" --for=create "$1" --timeout=300s >/dev/null || fail "$1 does not appear"; }
@@ -76,6 +76,8 @@ folder_of() { # CHECKPOINT: where its files lie on this machine
 
 # shellcheck source=../cluster/lib.sh
 (source "$root/hack/cluster/lib.sh" && need_commands jq=jq curl=curl)
+# A cluster that some earlier test left half alive proves nothing.
+[[ -n ${KEEP:-} ]] || "$root/hack/demo/demo.sh" down
 "$root/hack/demo/demo.sh" up
 reach_cluster
 wanted=("$@")

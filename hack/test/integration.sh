@@ -18,6 +18,7 @@ finish() {
 }
 trap finish EXIT
 
+[[ -n ${KEEP:-} ]] || hack/cluster/down.sh --name "$cluster"
 hack/cluster/up.sh --name "$cluster" --nodes kwok:2
 PATH=$(hack/cluster/build.sh --bin):$PATH
 KUBECONFIG=$(hack/cluster/kubeconfig.sh --name "$cluster")

@@ -141,15 +141,33 @@ impl Lookup {
         let (mut checkpoints, mut taken) = (Vec::new(), BTreeSet::new());
         for name in names {
             let Ok(checkpoint) = self.checkpoint(namespace, &name).await else { continue };
+            let is_watched = self.stores.checkpoints.get(&ObjectRef::new(&name).within(namespace)).is_some();
             if checkpoint.spec.fine_tune.as_ref().is_some_and(|run| run.uid == speaker.uid) {
                 checkpoints.push(checkpoint);
-            } else {
+            } else if is_watched {
+                // What is only remembered of another run may be gone by now; should it be there after all, the API server says so.
                 taken.insert(name);
             }
         }
-        let watched = self.stores.histories.get(&ObjectRef::new(&speaker.fine_tune).within(namespace));
-        let history = self.recent.histories.newest(namespace, &speaker.fine_tune, watched).await;
+        let history = self.history(namespace, speaker).await?;
         Ok(RunFacts { fine_tune, checkpoints, taken, history })
+    }
+
+    /// The history of the run. That of an earlier run of the name goes with it, which may take a moment; one that is only remembered is gone.
+    async fn history(&self, namespace: &str, speaker: &RunSpeaker) -> Result<Option<Arc<FineTuneHistory>>, Refusal> {
+        let watched = self.stores.histories.get(&ObjectRef::new(&speaker.fine_tune).within(namespace));
+        let is_watched = watched.is_some();
+        let newest = self.recent.histories.newest(namespace, &speaker.fine_tune, watched).await;
+        let owners = newest.iter().flat_map(|history| history.metadata.owner_references.iter().flatten());
+        let runs: Vec<_> = owners.filter(|owner| owner.kind == "FineTune").map(|owner| owner.uid.as_str()).collect();
+        if runs.is_empty() || runs.contains(&speaker.uid.as_str()) {
+            return Ok(newest);
+        }
+        if is_watched {
+            let words = format!("the history of an earlier FineTune {namespace}/{} still goes: report again", speaker.fine_tune);
+            return Err(Refusal::NotYet(words));
+        }
+        Ok(None)
     }
 
     /// Runs that train or are about to.

@@ -105,6 +105,26 @@ async fn a_finished_run_never_trains_again_though_its_job_is_deleted() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: run hack/test/integration.sh"]
+async fn a_run_made_again_under_its_name_has_checkpoints_and_history_of_its_own() {
+    in_sandbox(|sandbox| async move {
+        let first = sandbox.run("bot", json!({})).await;
+        let first = train(&sandbox, &first, 1).await;
+        delete(&sandbox, &first).await;
+        let second = sandbox.run("bot", json!({})).await;
+        let second = train(&sandbox, &second, 1).await;
+        assert_ne!(first.uid(), second.uid());
+        let second = sandbox.until_run("bot", "all are counted", |status| status.checkpoint_count == 4).await;
+        let names: Vec<_> = sandbox.checkpoints(&second).await.iter().map(ResourceExt::name_any).collect();
+        assert_eq!(names, ["bot-step-100", "bot-step-25", "bot-step-50", "bot-step-75"]);
+        let history = sandbox.history(&second).await.unwrap();
+        assert_eq!(history.owner_references()[0].uid, second.uid().unwrap());
+        assert_eq!(history.spec.series[0].steps, [25, 50, 75, 100]);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: run hack/test/integration.sh"]
 async fn deleting_a_run_leaves_nothing_behind() {
     in_sandbox(|sandbox| async move {
         let run = sandbox.run("bot", json!({})).await;
