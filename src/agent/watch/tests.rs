@@ -104,8 +104,14 @@ impl Pod {
         fs::write(&places.token, "token").unwrap();
         fs::create_dir_all(places.lineage(&config)).unwrap();
         let client = ReportClient::new(&server.url, &server.ca, &places.token).unwrap();
-        let arguments =
-            Arguments { places: places.clone(), scan_interval: 20, poll_interval: 20, grace: server.grace, nodes: 1, no_reports: false };
+        let arguments = Arguments {
+            places: places.clone(),
+            scan_interval: 20,
+            poll_interval: 20,
+            grace: server.grace,
+            nodes: 1,
+            no_reports: false,
+        };
         let listener = TcpListener::bind(places.callback_address).await.unwrap();
         let callback = format!("http://{}/any/status", listener.local_addr().unwrap());
         let (stop, stopped) = watch::channel(false);
