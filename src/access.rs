@@ -124,6 +124,20 @@ const GRANTS: &[Grant] = &[
     ),
     grant(
         Scope::Watched,
+        "visibility.kueue.x-k8s.io",
+        &["localqueues/pendingworkloads"],
+        &["get"],
+        "where a run that waits stands in its Kueue queue; asked only while one waits",
+    ),
+    grant(
+        Scope::Watched,
+        "kueue.x-k8s.io",
+        &["workloads"],
+        &["list"],
+        "what a run that waits in a Kueue queue lacks; asked only while one waits",
+    ),
+    grant(
+        Scope::Watched,
         "events.k8s.io",
         &["events"],
         &["create", "patch"],

@@ -23,4 +23,6 @@ pub struct Settings {
     pub stall_seconds: Option<u32>,
     /// Seconds a trainer is given to save and end when it is asked to stop.
     pub grace_seconds: i64,
+    /// Seconds between two looks into a queue. A place that changed is written at most once in twice that time.
+    pub queue_seconds: u32,
 }

@@ -4,10 +4,12 @@
 #   build.sh                 everything
 #   build.sh control-plane   etcd, the Kubernetes components, kwok, kubectl, helm (Helm 4), helm3 (Helm 3)
 #   build.sh node            what a real node needs on top: coredns and the pause image
+#   build.sh kueue           Kueue, for kueue.sh; not part of everything
 #   build.sh --bin           print the directory of the binaries and build nothing
 #
-# The cache lies under ${XDG_CACHE_HOME:-~/.cache}/finetune-operator/, named after a hash of versions.env and src/, so a new
-# version builds beside the old one. What is there already is not built again, and two builds at once wait for each other.
+# The cache lies under ${XDG_CACHE_HOME:-~/.cache}/finetune-operator/, named after a hash of versions.env and src/ (Kueue's of
+# kueue/), so a new version builds beside the old one. What is there already is not built again, and two builds at once wait for
+# each other.
 # Needs Go, npm, python3. About 10 minutes on 2 cores the first time, nothing afterwards.
 #
 #   PATH=$(hack/cluster/build.sh --bin):$PATH kubectl version --client
@@ -16,6 +18,8 @@ set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 # shellcheck source=src/recipes.sh
 source "$SOURCES/recipes.sh"
+# shellcheck source=kueue/recipe.sh
+source "$HERE/kueue/recipe.sh"
 
 CACHE=$(cache_dir)
 
@@ -31,7 +35,7 @@ make_artifact() { # NAME MARKER: runs recipe_NAME unless its MARKER is in the ca
     die "$name does not build; its directory is $work"
   }
   # Links before the file they point to, the marker last: what is in bin is complete.
-  find "$work/out" -mindepth 1 ! -name "$2" -exec mv -f -t "$CACHE/bin" {} +
+  find "$work/out" -mindepth 1 -maxdepth 1 ! -name "$2" -exec mv -f -t "$CACHE/bin" {} +
   mv -f "$work/out/$2" "$CACHE/bin/$2"
   rm -rf "$work"
   log "built $name in $(($(date +%s) - before)) s"
@@ -56,6 +60,7 @@ case $target in
   --bin) echo "$CACHE/bin" && exit ;;
   -h | --help) usage ;;
   all | control-plane | node) ;;
+  kueue) CACHE=$(kueue_cache_dir) ;;
   *) usage 2 >&2 ;;
 esac
 
@@ -65,6 +70,13 @@ exec 9>"$CACHE/lock"
 flock -n 9 || { log "another build is running, waiting for it" && flock 9; }
 find "$CACHE" -maxdepth 1 -name 'tmp.*' -exec chmod -R u+w {} + -exec rm -rf {} + # left by an interrupted build
 
-[[ $target == node ]] || build_control_plane
-[[ $target == control-plane ]] || build_node
+case $target in
+  control-plane) build_control_plane ;;
+  node) build_node ;;
+  kueue) make_artifact kueue kueue ;;
+  all)
+    build_control_plane
+    build_node
+    ;;
+esac
 log "$target is ready in $CACHE/bin"

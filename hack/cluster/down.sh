@@ -31,6 +31,7 @@ stop_process kube-proxy
 stop_process coredns
 if [[ ${NODES:-} == real ]]; then remove_real_node; fi
 if [[ ${NODES:-} == kwok:* ]]; then remove_kwok_volumes; fi
+stop_process kueue
 stop_process kwok
 stop_process kube-scheduler
 stop_process kube-controller-manager

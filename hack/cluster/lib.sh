@@ -22,11 +22,12 @@ usage() { # prints the comment block at the top of the calling script
 
 # ---- directories
 
-cache_dir() { # named after everything that decides what is built
-  local hash
-  hash=$(cd "$HERE" && find versions.env pack-image.sh src -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-16)
-  echo "${XDG_CACHE_HOME:-$HOME/.cache}/finetune-operator/$hash"
+hash_of() { # PATH…, below this folder
+  (cd "$HERE" && find "$@" -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-16)
 }
+# Each is named after everything that decides what is built into it.
+cache_dir() { echo "${XDG_CACHE_HOME:-$HOME/.cache}/finetune-operator/$(hash_of versions.env pack-image.sh src)"; }
+kueue_cache_dir() { echo "${XDG_CACHE_HOME:-$HOME/.cache}/finetune-operator/kueue-$(hash_of kueue)"; }
 state_root() { echo "${XDG_STATE_HOME:-$HOME/.local/state}/finetune-operator"; }
 
 use_cluster() { # NAME: sets the variables that say where a cluster keeps its things, and loads what it recorded
@@ -48,28 +49,28 @@ lock_cluster() { # one script at a time per cluster; what the one before recorde
   use_cluster "$NAME"
 }
 
-# ---- ports: a block of ten per cluster, below the NodePort and the ephemeral ranges
+# ---- ports: a block of twenty per cluster, below the NodePort and the ephemeral ranges
 
 port_in_use() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 block_is_free() { # BASE
   local port
   if grep -qsx "PORT_BASE=$1" "$(state_root)"/*/env; then return 1; fi
-  for port in $(seq "$1" $(($1 + 9))); do
+  for port in $(seq "$1" $(($1 + 19))); do
     if port_in_use "$port"; then return 1; fi
   done
 }
 
 free_port_base() { # starts at a block derived from the name, takes the first free one
   local first block
-  first=$(($(cksum <<<"$NAME" | cut -d' ' -f1) % 900))
+  first=$(($(cksum <<<"$NAME" | cut -d' ' -f1) % 450))
   for block in $(seq "$first" $((first + 50))); do
-    if block_is_free $((20000 + block % 900 * 10)); then
-      echo $((20000 + block % 900 * 10))
+    if block_is_free $((20000 + block % 450 * 20)); then
+      echo $((20000 + block % 450 * 20))
       return
     fi
   done
-  die "found no ten free ports between 20000 and 29000"
+  die "found no twenty free ports between 20000 and 29000"
 }
 
 # ---- processes: a pid file holds the pid and its start time, so that a reused pid is never taken for ours

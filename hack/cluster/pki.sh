@@ -75,6 +75,7 @@ client kwok kwok system:masters
 client kubelet "system:node:$node" system:nodes
 client kube-proxy system:kube-proxy system:kube-proxy
 client coredns system:coredns finetune-operator
+client kueue kueue system:masters "IP:127.0.0.1,DNS:kueue-visibility-server.kueue-system.svc"
 
 cp admin.kubeconfig ../kubeconfig
 touch complete

@@ -50,7 +50,8 @@ record_cluster() { # what later runs and the other scripts need to know
     echo "NODE_NAME=$NAME"
     echo "NODE_IP=$(node_ip)"
     echo "PORT_BASE=$base"
-    for variable in APISERVER ETCD ETCD_PEER CONTROLLER_MANAGER SCHEDULER KWOK DNS KUBELET_HEALTH PROXY_HEALTH PROXY_METRICS; do
+    for variable in APISERVER ETCD ETCD_PEER CONTROLLER_MANAGER SCHEDULER KWOK DNS KUBELET_HEALTH PROXY_HEALTH PROXY_METRICS \
+      KUEUE_WEBHOOK KUEUE_VISIBILITY; do
       echo "${variable}_PORT=$((base + index++))"
     done
   } >"$STATE/env.new"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The operator against a real control plane with simulated nodes, with the RBAC that ships.
+# The operator against a real control plane with simulated nodes and the real Kueue, with the RBAC that ships.
 #
 #   integration.sh [FILTER…]     FILTER: only tests whose names contain it
 #
@@ -20,6 +20,7 @@ trap finish EXIT
 
 [[ -n ${KEEP:-} ]] || hack/cluster/down.sh --name "$cluster"
 hack/cluster/up.sh --name "$cluster" --nodes kwok:2
+hack/cluster/kueue.sh up --name "$cluster"
 PATH=$(hack/cluster/build.sh --bin):$PATH
 KUBECONFIG=$(hack/cluster/kubeconfig.sh --name "$cluster")
 export PATH KUBECONFIG

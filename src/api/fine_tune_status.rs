@@ -68,7 +68,7 @@ pub struct FineTuneStatus {
     /// progress is what the trainer last said of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// queue is the place in the queue, from Kueue only.
+    /// queue says why the run waits, and where it stands; absent while it does not wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
     /// cost of the run so far.
@@ -150,6 +150,9 @@ pub struct Attempt {
     /// endTime is when its last pod was gone or finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Time>,
+    /// turnStart is when its pods last got their nodes; absent once what they held since is counted in gpuSeconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn_start: Option<Time>,
     /// gpuSeconds its pods held.
     #[serde(default)]
     #[schemars(range(min = 0))]
@@ -228,15 +231,15 @@ pub struct Progress {
     pub eta: Option<String>,
 }
 
-/// The place in a Kueue queue.
+/// Where and why a run waits.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueStatus {
-    /// position in the queue, 1 = next; absent where nobody can know it.
+    /// position among all that wait for the same quota, 1 = next. From Kueue only; absent where nobody can know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub position: Option<i64>,
-    /// reason the run waits.
+    /// reason the run waits, in the words of Kueue or of the scheduler: what is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1 as batch;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
@@ -94,10 +95,13 @@ impl FineTunes {
             pods: world.pods.get(&uid),
             checkpoints: world.checkpoints.get(&uid),
             used_checkpoints: BTreeSet::new(),
+            places: BTreeMap::new(),
             last_status_write: self.pace.last_write(&**fine_tune).map(|written| written.at),
             namespace_terminating: false,
             fine_tune: Arc::clone(fine_tune),
         };
+        let place = |job: &Arc<batch::Job>| Some((job.uid()?, world.queues.place(job.metadata.uid.as_deref()?)?));
+        observed.places = observed.jobs.iter().filter_map(place).collect();
         let claim = |name: String| Some((name.clone(), world.claims.get(&ObjectRef::new(&name).within(&namespace))?));
         observed.claims = observed.claim_names(&self.settings).into_iter().filter_map(claim).collect();
         let policy = &spec.checkpoints;

@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use super::{
     checkpoint::Checkpoints,
     fine_tune::FineTunes,
-    leader, probes,
+    kueue::Kueue,
+    leader, probes, queues,
     runner::{self, Pace},
     world::{Wakes, World},
 };
@@ -59,6 +60,9 @@ pub struct Arguments {
     /// Seconds a trainer is given to save and end when it is asked to stop
     #[arg(long, env = "FINETUNE_GRACE_PERIOD", default_value_t = 600)]
     grace_period: i64,
+    /// Seconds between two looks into a Kueue queue while a run waits in it
+    #[arg(long, env = "FINETUNE_QUEUE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    queue_seconds: u32,
     /// Elect one replica that writes; without it every replica does, so run only one
     #[arg(long, env = "FINETUNE_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
     leader_election: bool,
@@ -151,6 +155,8 @@ async fn lead(
     tracing::info!(identity, "leading");
     metrics.leads(true);
     world.look_at_everything();
+    let places =
+        queues::follow(Kueue::new(client.clone(), Duration::from_secs(settings.queue_seconds.into())), Arc::clone(&world));
     let cluster = Cluster::new(client, Some(identity));
     let fine_tunes = Arc::new(FineTunes {
         world: Arc::clone(&world),
@@ -159,7 +165,8 @@ async fn lead(
         pace: Pace::new(Arc::clone(&metrics)),
     });
     let checkpoints = Arc::new(Checkpoints { world: Arc::clone(&world), cluster, settings, pace: Pace::new(metrics) });
-    let work = futures::future::join(
+    let work = futures::future::join3(
+        places,
         runner::run(world.fine_tunes.clone(), wakes.fine_tunes, fine_tunes, std::future::pending()),
         runner::run(world.checkpoints.store().clone(), wakes.checkpoints, checkpoints, std::future::pending()),
     );
@@ -199,6 +206,7 @@ impl Arguments {
             settle_seconds: self.settle_seconds,
             stall_seconds: (self.stall_timeout > 0).then_some(self.stall_timeout),
             grace_seconds: self.grace_period,
+            queue_seconds: self.queue_seconds,
         }
     }
 

@@ -15,11 +15,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::{
     follow::{Driver, Follow},
     index::Indexed,
+    queues::Queues,
 };
 use crate::api::{
     BaseModel, Checkpoint, CheckpointPhase, Dataset, FineTune, FineTuneHistory, FineTunePhase, HardwareProfile, ModelDeployment,
     TrainingRuntime, names,
 };
+use crate::plan::queue;
 
 /// Everything watched, as stores that are always current.
 pub struct World {
@@ -45,6 +47,8 @@ pub struct World {
     pub histories: Store<FineTuneHistory>,
     /// All deployments.
     pub deployments: Store<ModelDeployment>,
+    /// What Kueue says of runs that wait.
+    pub queues: Arc<Queues>,
     ready: Arc<AtomicBool>,
     fine_tune_wakes: UnboundedSender<ObjectRef<FineTune>>,
     checkpoint_wakes: UnboundedSender<ObjectRef<Checkpoint>>,
@@ -88,6 +92,7 @@ impl World {
             hardware,
             histories,
             deployments,
+            queues: Arc::default(),
             ready: Arc::default(),
             fine_tune_wakes,
             checkpoint_wakes,
@@ -96,7 +101,7 @@ impl World {
         let drivers: Vec<Driver> = vec![
             follow.every(fine_tunes_writer, |world, run: &FineTune, _| world.wake_fine_tune_of(run)),
             follow.every(checkpoints_writer, Self::touch_checkpoint),
-            follow.ours(jobs_writer, |world, job: &batch::Job, is_there| world.touch_worker(&world.jobs, job, is_there)),
+            follow.ours(jobs_writer, Self::touch_job),
             follow.ours(pods_writer, |world, pod: &corev1::Pod, is_there| world.touch_worker(&world.pods, pod, is_there)),
             follow.every(claims_writer, |world, _: &corev1::PersistentVolumeClaim, _| {
                 world.wake_pending();
@@ -160,6 +165,11 @@ impl World {
         }
     }
 
+    /// Looks at a run anew.
+    pub fn wake(&self, run: ObjectRef<FineTune>) {
+        let _ = self.fine_tune_wakes.send(run);
+    }
+
     fn wake_fine_tune_of(&self, fine_tune: &FineTune) {
         // A receiver that is gone means shutdown, or a replica that does not lead.
         let _ = self.fine_tune_wakes.send(ObjectRef::from_obj(fine_tune));
@@ -175,6 +185,13 @@ impl World {
             let _ = self.fine_tune_wakes.send(ObjectRef::new(&run.name).within(&namespace));
         }
         let _ = self.checkpoint_wakes.send(ObjectRef::from_obj(checkpoint));
+    }
+
+    fn touch_job(&self, job: &batch::Job, is_there: bool) {
+        self.touch_worker(&self.jobs, job, is_there);
+        if queue::waits_in(job).is_some() {
+            self.queues.joined();
+        }
     }
 
     /// A Job or pod works for a run or a Checkpoint: finds which, and wakes it.

@@ -18,6 +18,7 @@ pub fn settings() -> Settings {
         settle_seconds: 10,
         stall_seconds: None,
         grace_seconds: 600,
+        queue_seconds: 30,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod fine_tune;
 mod fixtures;
 pub mod names;
 pub mod parameters;
+pub mod queue;
 pub mod ranking;
 pub mod retention;
 pub mod status_text;

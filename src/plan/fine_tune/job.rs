@@ -9,14 +9,18 @@ use super::{
     pod,
     resolution::Resolution,
 };
-use crate::{plan::names, protocol::exit, settings::Settings};
+use crate::{
+    plan::{names, queue},
+    protocol::exit,
+    settings::Settings,
+};
 
 /// The Job of the next attempt.
 pub fn training_job(resolution: &Resolution, next: NextAttempt, settings: &Settings) -> batch::Job {
     let mut labels = resolution.attempt_labels(next.number);
-    if let Some(queue) = &resolution.spec.queue {
-        labels.insert("kueue.x-k8s.io/queue-name".into(), queue.name.clone());
-        let class = queue.priority_class.clone().map(|class| ("kueue.x-k8s.io/priority-class".to_owned(), class));
+    if let Some(wanted) = &resolution.spec.queue {
+        labels.insert(queue::QUEUE.into(), wanted.name.clone());
+        let class = wanted.priority_class.clone().map(|class| (queue::PRIORITY_CLASS.to_owned(), class));
         labels.extend(class);
     }
     batch::Job {

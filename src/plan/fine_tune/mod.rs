@@ -11,6 +11,7 @@ mod pod;
 mod resolution;
 mod stage;
 mod status;
+mod turn;
 mod volumes;
 
 pub use agent_job::{Place, Removal, checkpoint_identity, delete_job, import_job};
@@ -21,7 +22,7 @@ use jiff::Timestamp;
 
 use super::{Change, Child, ChildKind, ChildReference, Next, Notice, Plan, ranking, retention};
 use crate::{
-    api::{DesiredState, FineTunePhase, FineTuneStatus, names},
+    api::{DesiredState, FineTunePhase, FineTuneStatus, condition, names},
     settings::Settings,
 };
 use attempt::AttemptFacts;
@@ -55,7 +56,7 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     changes.extend(writes(observed, &facts, &stage, launch.as_ref(), settings));
     let status = status::status(observed, &facts, (&stage, launch.as_ref()), now);
     let notices = status::notices(observed, &status);
-    let (status, next) = pace(observed, status, stage.look_again(), now);
+    let (status, next) = pace(observed, status, stage.look_again(), settings, now);
     changes.extend(marks(observed, &status));
     changes.extend(surplus(observed));
     Plan { changes, status: Some(status), notices, next }
@@ -98,23 +99,51 @@ fn writes(
     }
 }
 
-/// While a run trains, news of checkpoints alone are written at most once in ten minutes: the Checkpoints themselves are the live truth.
-fn pace(observed: &ObservedFineTune, status: FineTuneStatus, next: Next, now: Timestamp) -> (FineTuneStatus, Next) {
-    const BATCH_SECONDS: i64 = 600;
+/// News that can wait are held back for a while: of checkpoints while a run trains, since the Checkpoints themselves are the live truth, and of
+/// its place while it waits.
+fn pace(
+    observed: &ObservedFineTune,
+    status: FineTuneStatus,
+    next: Next,
+    settings: &Settings,
+    now: Timestamp,
+) -> (FineTuneStatus, Next) {
+    const CHECKPOINT_SECONDS: i64 = 600;
     let before = observed.status();
     let mut quiet = status.clone();
-    quiet.checkpoint_count = before.checkpoint_count;
-    quiet.latest_checkpoint.clone_from(&before.latest_checkpoint);
-    quiet.best_checkpoint.clone_from(&before.best_checkpoint);
-    let only_checkpoints = quiet == before && status != before;
-    let Some(last) = observed.last_status_write.filter(|_| only_checkpoints && status.phase == FineTunePhase::Running) else {
-        return (status, next);
+    let seconds = match status.phase {
+        FineTunePhase::Running => {
+            quiet.checkpoint_count = before.checkpoint_count;
+            quiet.latest_checkpoint.clone_from(&before.latest_checkpoint);
+            quiet.best_checkpoint.clone_from(&before.best_checkpoint);
+            CHECKPOINT_SECONDS
+        }
+        FineTunePhase::Queued if !is_first_place(&before, &status) => {
+            quiet.queue.clone_from(&before.queue);
+            if ready_reason(&before) == ready_reason(&status) {
+                quiet.conditions.clone_from(&before.conditions);
+            }
+            2 * i64::from(settings.queue_seconds)
+        }
+        _ => return (status, next),
     };
-    let left = last.as_second() + BATCH_SECONDS - now.as_second();
+    let can_wait = quiet == before && status != before;
+    let Some(last) = observed.last_status_write.filter(|_| can_wait) else { return (status, next) };
+    let left = last.as_second() + seconds - now.as_second();
     if left <= 0 {
         return (status, next);
     }
     (quiet, Next::After(std::time::Duration::from_secs(left.unsigned_abs())))
+}
+
+/// Whether a run that waits gets to know its place, or why it waits, for the first time.
+fn is_first_place(before: &FineTuneStatus, after: &FineTuneStatus) -> bool {
+    let position = |status: &FineTuneStatus| status.queue.as_ref().and_then(|queue| queue.position);
+    before.queue.is_none() || position(before).is_none() && position(after).is_some()
+}
+
+fn ready_reason(status: &FineTuneStatus) -> Option<&str> {
+    condition::find(&status.conditions, condition::READY).map(|condition| condition.reason.as_str())
 }
 
 /// Sets and clears the `best` marks so that they agree with the status.

@@ -73,7 +73,22 @@ impl Stage {
             _ => Next::OnChange,
         }
     }
+
+    /// Why the current attempt is over, if it is.
+    pub fn end_of_attempt(&self) -> Option<String> {
+        match self {
+            Self::Succeeded => Some("Succeeded".into()),
+            Self::Failed(failure) => Some(failure.reason.clone()),
+            Self::Paused => Some("Paused".into()),
+            Self::Stopped => Some("Stopped".into()),
+            Self::Launch | Self::Blocked(_) => Some("Interrupted".into()),
+            _ => None,
+        }
+    }
 }
+
+/// Reason of what waits in a queue, as opposed to what waits for a node.
+pub const QUEUED: &str = "Queued";
 
 /// Seconds between the end of a Job and the conclusion that its last report never came.
 const GRACE_OF_LAST_REPORT: u64 = 5;
@@ -161,7 +176,7 @@ fn trainer_ran(pods: &[std::sync::Arc<corev1::Pod>]) -> bool {
 /// The Job is neither complete nor failed.
 fn at_work(job: &k8s_openapi::api::batch::v1::Job, pods: &[std::sync::Arc<corev1::Pod>], now: Timestamp) -> Stage {
     if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
-        return Stage::Queued(Waiting { reason: "Queued".into(), message: "waits in its queue".into() });
+        return Stage::Queued(Waiting { reason: QUEUED.into(), message: "waits for its turn; see status.queue".into() });
     }
     if pods.iter().any(|pod| trainer_started(pod)) {
         return Stage::Training;

@@ -7,16 +7,18 @@ use rust_decimal::Decimal;
 use super::{
     ObservedFineTune,
     attempt::{AttemptFacts, NextAttempt},
-    news, outcome,
+    news,
     resolution::Resolution,
     stage::{self, Stage},
+    turn,
 };
 use crate::{
-    api::{Attempt, Cost, DesiredState, Failure, FineTunePhase, FineTuneStatus, condition},
+    api::{Attempt, Cost, DesiredState, Failure, FineTunePhase, FineTuneStatus, QueueStatus, condition},
     plan::{
         Notice, Problem,
         condition::{State, conditions},
         cost, names, ranking,
+        status_text::cut,
     },
 };
 
@@ -41,6 +43,7 @@ pub fn status(
     }
     status.phase = stage::phase(stage, desired, before.phase);
     status.failure = failure(stage);
+    status.queue = place(observed, facts, stage);
     let next = facts.next_attempt(observed);
     if launch.is_none() || next.number > facts.number {
         follow(facts, stage, &mut status, now);
@@ -105,50 +108,40 @@ fn follow(facts: &AttemptFacts, stage: &Stage, status: &mut FineTuneStatus, now:
     }
     let began = facts.pods.iter().filter_map(|pod| pod.status.as_ref()?.start_time.clone()).min_by_key(|time| time.0);
     let gpus = status.resolved.as_ref().map_or(0, |resolved| i64::from(resolved.gpus));
-    let over = end_reason(stage);
+    let over = stage.end_of_attempt();
     let Some(attempt) = status.attempts.iter_mut().find(|attempt| attempt.number == facts.number) else { return };
     if attempt.start_time.is_none() && (*stage == Stage::Training || over.is_some()) {
         attempt.start_time = began;
     }
-    let Some(reason) = over.filter(|_| attempt.end_time.is_none()) else { return };
-    let seconds = held_seconds(facts, attempt, now);
-    attempt.end_time = Some(Time(now));
-    attempt.reason = Some(reason);
-    attempt.gpu_seconds = seconds * gpus;
-    attempt.from_step = progress.as_ref().and_then(|progress| progress.resumed_from).unwrap_or(0);
-    attempt.to_step = progress.as_ref().map_or(attempt.from_step, |progress| progress.step);
-    let gpu_seconds = attempt.gpu_seconds;
+    let Some(seconds) = turn::seconds(facts, stage, attempt, now) else { return };
+    let is_first_turn = attempt.gpu_seconds == 0 && attempt.to_step == 0;
+    if is_first_turn {
+        attempt.from_step = progress.as_ref().and_then(|progress| progress.resumed_from).unwrap_or(0);
+    }
+    attempt.to_step = progress.as_ref().map_or_else(|| attempt.from_step.max(attempt.to_step), |progress| progress.step);
+    attempt.gpu_seconds += seconds * gpus;
+    attempt.end_time = over.is_some().then_some(Time(now));
+    attempt.reason = over;
     if status.start_time.is_none() {
         status.start_time.clone_from(&attempt.start_time);
     }
     if let Some(cost) = &mut status.cost {
         let accrued: Decimal = cost.accrued.parse().unwrap_or_default();
         cost.accrued = (accrued + cost::amount(Some(&cost.per_hour), seconds)).normalize().to_string();
-        cost.gpu_seconds += gpu_seconds;
+        cost.gpu_seconds += seconds * gpus;
         cost.as_of = Some(Time(now));
     }
 }
 
-/// Seconds the pods of an attempt that is over held their nodes. Of pods that are gone only the beginning is on record: they are taken to
-/// have held them until the Job ended, or until now, since it is their going that makes us look.
-fn held_seconds(facts: &AttemptFacts, attempt: &Attempt, now: Timestamp) -> i64 {
-    if !facts.pods.is_empty() {
-        return cost::pod_seconds(facts.pods.iter().map(AsRef::as_ref), now);
+/// The place in the queue. Before Kueue was asked about a Job, what was known still counts: this process may have just begun to lead.
+fn place(observed: &ObservedFineTune, facts: &AttemptFacts, stage: &Stage) -> Option<QueueStatus> {
+    let Stage::Queued(waiting) = stage else { return None };
+    if waiting.reason != stage::QUEUED {
+        return Some(QueueStatus { position: None, reason: Some(cut(&waiting.message, 1024)) });
     }
-    let end = facts.job.as_ref().and_then(|job| outcome::finished_at(job)).unwrap_or(now);
-    attempt.start_time.as_ref().map_or(0, |start| end.as_second().saturating_sub(start.0.as_second()).max(0))
-}
-
-/// Why the current attempt is over, if it is.
-fn end_reason(stage: &Stage) -> Option<String> {
-    match stage {
-        Stage::Succeeded => Some("Succeeded".into()),
-        Stage::Failed(failure) => Some(failure.reason.clone()),
-        Stage::Paused => Some("Paused".into()),
-        Stage::Stopped => Some("Stopped".into()),
-        Stage::Launch | Stage::Blocked(_) => Some("Interrupted".into()),
-        _ => None,
-    }
+    let job = facts.job.as_ref()?.metadata.uid.as_deref()?;
+    let known = || observed.status().queue.filter(|_| observed.status().phase == FineTunePhase::Queued);
+    observed.places.get(job).map_or_else(known, |place| Some(place.clone()).filter(|place| *place != QueueStatus::default()))
 }
 
 fn refresh_checkpoints(observed: &ObservedFineTune, status: &mut FineTuneStatus) {

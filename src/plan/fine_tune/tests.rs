@@ -12,6 +12,8 @@ use crate::api::{
 };
 use crate::plan::fixtures::{object, settings};
 
+mod queue;
+
 const UID: &str = "0b9f6a1e-0000-0000-0000-000000000001";
 
 fn now() -> Timestamp {
@@ -470,6 +472,7 @@ enum Happening {
     LastReport,
     JobDeleted,
     PodsGone,
+    Suspended(bool),
     Desired(DesiredState),
     Restarted,
     Saved(i64),
@@ -485,6 +488,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         Just(Happening::LastReport),
         Just(Happening::JobDeleted),
         Just(Happening::PodsGone),
+        any::<bool>().prop_map(Happening::Suspended),
         prop_oneof![Just(DesiredState::Running), Just(DesiredState::Paused), Just(DesiredState::Stopped)]
             .prop_map(Happening::Desired),
         Just(Happening::Restarted),
@@ -503,6 +507,9 @@ fn happen(observed: &mut ObservedFineTune, happening: Happening) {
         Happening::LastReport if observed.fine_tune.status.is_some() => report_end(observed),
         Happening::JobDeleted => drop(observed.jobs.pop()),
         Happening::PodsGone => observed.pods.clear(),
+        Happening::Suspended(suspended) if !observed.jobs.is_empty() && !over => {
+            Arc::make_mut(observed.jobs.last_mut().unwrap()).spec.as_mut().unwrap().suspend = Some(suspended);
+        }
         Happening::Desired(desired) => edit(observed, |run| run.spec.desired_state = desired),
         Happening::Restarted => edit(observed, |run| run.spec.restarts += 1),
         Happening::Saved(step) => observed.checkpoints.push(checkpoint(step, "0.5", CheckpointPhase::Ready)),

@@ -56,6 +56,7 @@ impl Operator {
             ("--report-port", report_port.to_string()),
             ("--http-port", http_port.to_string()),
             ("--settle-seconds", "1".to_owned()),
+            ("--queue-seconds", "1".to_owned()),
             // A namespace is said to go only after the longest grace of its pods, though simulated ones end at once.
             ("--grace-period", "1".to_owned()),
             ("--log", "debug,hyper=info,hyper_util=info,h2=info,rustls=info,tower=info,kube_runtime=info".to_owned()),
