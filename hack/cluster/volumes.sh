@@ -42,7 +42,7 @@ END
 
 for released in $(kubectl get pv -o jsonpath='{.items[?(@.status.phase=="Released")].metadata.name}'); do
   [[ -d $STATE/volumes/$released ]] || continue
-  kubectl delete pv "$released" >/dev/null
+  kubectl delete pv "$released" --ignore-not-found >/dev/null
   rm -rf "${STATE:?}/volumes/$released"
   log "volume $released is empty again"
 done

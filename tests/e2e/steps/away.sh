@@ -2,8 +2,7 @@
 
 kubectl delete -n "$ns" finetunes capitals --ignore-not-found --wait=true --timeout=120s >/dev/null
 apply_run alone 'del(.spec.parameters.epochs) | .spec.parameters += {max_steps: 180, save_steps: 3, eval_steps: 90}'
-appears_job() { kubectl wait -n "$ns" --for=jsonpath='{.status.phase}'=Preparing finetune/alone --timeout=60s >/dev/null; }
-appears_job
+reaches alone Preparing
 kubectl scale -n finetune-system deployment/finetune-operator --replicas=0 >/dev/null
 kubectl wait -n finetune-system --for=delete pod -l app.kubernetes.io/component=controller --timeout=60s >/dev/null
 job=$(get finetunes alone -o jsonpath='{.status.jobName}')
