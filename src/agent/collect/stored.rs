@@ -41,8 +41,8 @@ pub(super) async fn collect(config: &RunConfig, bucket: &Bucket, work_dir: &Path
         found.checkpoints.extend(reported.map(|it| ReportedCheckpoint { lineage, ..it }));
     }
     let prefix = lineage_prefix(config, config.lineage);
-    let saved = found.newest_ready(config.lineage).map(|step| format!("{prefix}/{}/{STATE}", folder(step)));
-    for key in saved.into_iter().chain([format!("{prefix}/{STATE}")]) {
+    let newest = found.newest_ready(config.lineage).map(|step| format!("{prefix}/{}/{STATE}", folder(step)));
+    for key in newest.into_iter().chain([format!("{prefix}/{STATE}")]) {
         let state = bucket.tail(&key, limits::JSON_BYTES).await?;
         let state = state.and_then(|bytes| TrainerState::parse(&*bytes).ok());
         found.state = found.state.into_iter().chain(state).max_by_key(|state| state.global_step);

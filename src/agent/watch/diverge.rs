@@ -59,16 +59,13 @@ impl Divergence {
 
     /// Takes the log in a saved state.
     pub fn saved(&mut self, state: &TrainerState) {
-        match state.lost_row() {
-            Some((since, count)) => {
-                let since = i64::try_from(since).unwrap_or(i64::MAX);
-                self.rows.insert(Source::States, Row { since, count });
-                self.newest = Some(Source::States);
-            }
-            None => {
-                self.rows.remove(&Source::States);
-                self.newest = None;
-            }
+        if let Some((since, count)) = state.lost_row() {
+            let since = i64::try_from(since).unwrap_or(i64::MAX);
+            self.rows.insert(Source::States, Row { since, count });
+            self.newest = Some(Source::States);
+        } else {
+            self.rows.remove(&Source::States);
+            self.newest = None;
         }
     }
 

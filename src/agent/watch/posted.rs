@@ -79,7 +79,9 @@ mod tests {
 
     fn post(step: i64, metrics: &[(&str, f64)]) -> Post {
         let mut said = Said { step: Some(step), ..Said::default() };
-        metrics.iter().for_each(|(name, value)| said.take(name, *value));
+        for (name, value) in metrics {
+            said.take(name, *value);
+        }
         Post { said, ..Post::default() }
     }
 

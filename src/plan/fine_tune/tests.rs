@@ -123,7 +123,8 @@ fn job_becomes(world: &mut ObservedFineTune, phase: &str, condition: Option<&str
 fn report_end(world: &mut ObservedFineTune) {
     edit(world, |run| {
         let status = run.status.as_mut().unwrap();
-        status.progress = Some(Progress { attempt: status.attempt, step: 200, ended_by: Some("pod-uid".into()), ..Progress::default() });
+        status.progress =
+            Some(Progress { attempt: status.attempt, step: 200, ended_by: Some("pod-uid".into()), ..Progress::default() });
     });
 }
 

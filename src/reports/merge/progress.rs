@@ -179,7 +179,8 @@ mod tests {
         let ended = Progress { ended_by: Some("an earlier pod".into()), ..first() };
         let repeated = later(|reported| reported.time = ended.last_report_time.as_ref().map(|time| time.0));
         assert_eq!(progress(&of_attempt(1), Some(&ended), &repeated, now()), None, "nothing newer is said");
-        let next_pod = progress(&of_attempt(1), Some(&ended), &later(|reported| reported.step = 1), now()).expect("a write").progress;
+        let next_pod =
+            progress(&of_attempt(1), Some(&ended), &later(|reported| reported.step = 1), now()).expect("a write").progress;
         assert_eq!((next_pod.step, next_pod.ended_by), (1, None), "another pod of the attempt goes on, from an earlier step");
         let both = progress(&of_attempt(1), Some(&ended), &report, now()).expect("a write").progress;
         assert_eq!(both.ended_by, Some(fixtures::speaker().pod), "the end of another pod is another end");

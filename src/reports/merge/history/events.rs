@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn has(history: &FineTuneHistorySpec, attempt: i64, lineage: i64, step: i64) -> bool {
-        has_save(history, &ReportedCheckpoint { attempt, lineage, ..crate::reports::fixtures::reported(step) })
+        has_save(history, &ReportedCheckpoint { lineage, attempt, ..crate::reports::fixtures::reported(step) })
     }
 
     #[test]
