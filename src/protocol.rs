@@ -30,8 +30,10 @@ pub mod paths {
     pub const RESUME: &str = "/var/run/finetune/resume";
     /// A token file that Hugging Face's callback insists on; its content means nothing.
     pub const CALLBACK_TOKEN: &str = "/var/run/finetune/callback-token";
-    /// Written by the wrapper when the trainer has exited (`key=value` lines: exit, signal, asked, time).
+    /// Written by the wrapper when the trainer has exited (`key=value` lines: exit, signal, asked, oom, time).
     pub const ENDED: &str = "/var/run/finetune/ended";
+    /// Written by `watch` when it gives the attempt up (`key=value` lines: reason and what is known of it).
+    pub const TERMINATE: &str = "/var/run/finetune/terminate";
     /// Written by `watch` when everything is on record (`key=value` lines: exit, message).
     pub const DRAINED: &str = "/var/run/finetune/drained";
     /// The bounded log of the trainer.
@@ -107,9 +109,12 @@ pub struct RunConfig {
     pub completion: Completion,
     /// Seconds all files of a checkpoint must have stood still.
     pub settle_seconds: u32,
-    /// Seconds without a new step after which the attempt is given up; never when absent.
+    /// Seconds without a new step or another sign of life after which the attempt is given up; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stall_seconds: Option<u32>,
+    /// Logged points in a row whose loss is no number after which the run has diverged; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divergence_points: Option<u32>,
 }
 
 impl RunConfig {

@@ -19,8 +19,10 @@ pub struct Settings {
     pub default_output: Option<Output>,
     /// Seconds all files of a checkpoint must have stood still.
     pub settle_seconds: u32,
-    /// Seconds without a step after which an attempt is given up; never when absent.
+    /// Seconds without a step, a line or a file after which an attempt is given up; never when absent.
     pub stall_seconds: Option<u32>,
+    /// Logged points in a row whose loss is no number after which a run has diverged; never when absent.
+    pub divergence_points: Option<u32>,
     /// Seconds a trainer is given to save and end when it is asked to stop.
     pub grace_seconds: i64,
     /// Seconds between two looks into a queue. A place that changed is written at most once in twice that time.

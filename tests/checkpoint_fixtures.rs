@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use finetune_operator::checkpoint_files::{
-    Format, Inspection, Manifest, Origin, RealFs, RelPath, TrainerState, checkpoint_steps, inspect,
+    Format, Inspection, Manifest, Origin, RealFs, Reason, RelPath, TrainerState, checkpoint_steps, inspect,
 };
 
 fn fixtures() -> PathBuf {
@@ -46,12 +46,15 @@ fn what_trainers_wrote_whole_is_complete() {
 }
 
 #[test]
-fn a_diverged_run_shows_where_its_loss_was_no_number() {
+fn what_a_diverged_run_has_saved_is_not_complete_and_shows_where_its_loss_was_no_number() {
     let (fs, checkpoints) = inspected(&fixtures(), "trl-diverged");
     let (dir, found) = checkpoints.last().unwrap();
     let state = TrainerState::read(&fs, &dir.join("trainer_state.json").unwrap()).unwrap();
     assert!(state.history.iter().any(|point| !point.non_finite.is_empty()));
-    assert!(found.complete, "{:?}", found.reasons);
+    assert_eq!(state.lost_row(), Some((2, 3)), "logged as 0 beside a gradient norm of NaN");
+    let codes: Vec<_> = found.reasons.iter().map(Reason::code).collect();
+    assert_eq!(codes, ["loss-lost", "weights-lost"]);
+    assert!(!found.complete && !found.resumable && !found.servable);
     assert!(found.metrics.values().all(|value| value.parse::<f64>().unwrap().is_finite()));
 }
 

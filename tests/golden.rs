@@ -29,6 +29,7 @@ fn settings() -> Settings {
         default_output: serde_json::from_value::<Output>(output).ok(),
         settle_seconds: 10,
         stall_seconds: None,
+        divergence_points: Some(3),
         grace_seconds: 600,
         queue_seconds: 30,
     }

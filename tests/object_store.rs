@@ -93,6 +93,7 @@ async fn a_lineage_without_checkpoints_in_the_store_begins_with_the_base_model()
         completion: Completion::Verified,
         settle_seconds: 10,
         stall_seconds: None,
+        divergence_points: None,
     };
     let output = tempdir().unwrap();
     let picked = resume::pick(&config, output.path(), Some(&bucket)).await.unwrap();

@@ -12,7 +12,9 @@ usage: finetune-run [OPTIONS] -- COMMAND [ARGUMENT…]
   --stop-drain-timeout SECONDS   the same once the pod was asked to stop (default 60)
   --termination-log FILE     where the last message goes (default /dev/termination-log)
   --completion verified|exit-code   whether exit 0 alone is success, should the sidecar not answer
-                             (default verified)";
+                             (default verified)
+  --memory-events FILE       where the kernel counts what it ends for want of memory
+                             (default /sys/fs/cgroup/memory.events)";
 
 /// The exit code of a command line that cannot be used (`EX_USAGE`).
 pub(crate) const BAD_USAGE: u8 = 64;
@@ -39,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) termination_log: PathBuf,
     /// What success needs without the sidecar.
     pub(crate) completion: Completion,
+    /// Where the kernel counts what it ends for want of memory.
+    pub(crate) memory_events: PathBuf,
     /// The command.
     pub(crate) program: OsString,
     /// Its arguments.
@@ -63,6 +67,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
         stop_drain_timeout: Duration::from_mins(1),
         termination_log: "/dev/termination-log".into(),
         completion: Completion::Verified,
+        memory_events: "/sys/fs/cgroup/memory.events".into(),
         program: OsString::new(),
         arguments: Vec::new(),
     };
@@ -95,6 +100,7 @@ fn set(options: &mut Options, name: &str, value: OsString) -> Result<(), String>
     match name {
         "--dir" => options.dir = value.into(),
         "--termination-log" => options.termination_log = value.into(),
+        "--memory-events" => options.memory_events = value.into(),
         "--drain-timeout" => options.drain_timeout = seconds(name, &value)?,
         "--stop-drain-timeout" => options.stop_drain_timeout = seconds(name, &value)?,
         "--completion" => {

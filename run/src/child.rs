@@ -15,12 +15,14 @@ pub(crate) struct Ended {
     pub(crate) exit: u8,
     /// The signal that killed it; 0 for none.
     pub(crate) signal: u8,
+    /// Whether the kernel has ended it, or a part of it, for want of memory.
+    pub(crate) out_of_memory: bool,
 }
 
 impl Ended {
     /// An end by itself.
     pub(crate) const fn exit(code: u8) -> Self {
-        Self { exit: code, signal: 0 }
+        Self { exit: code, signal: 0, out_of_memory: false }
     }
 }
 
@@ -76,7 +78,7 @@ impl Child {
                 Ok(Some((pid, status))) if pid == self.pid => {
                     let small = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
                     if let Some(signal) = status.terminating_signal().map(small) {
-                        ended = Some(Ended { exit: signal.saturating_add(128), signal });
+                        ended = Some(Ended { exit: signal.saturating_add(128), signal, out_of_memory: false });
                     } else if let Some(code) = status.exit_status() {
                         ended = Some(Ended::exit(small(code)));
                     }

@@ -44,8 +44,9 @@ pub(crate) fn clear(dir: &Path) {
 
 /// The text of `ended`.
 fn ended_text(ended: Ended, asked: bool, now: SystemTime) -> String {
-    let Ended { exit, signal } = ended;
-    format!("exit={exit}\nsignal={signal}\nasked={}\ntime={}\n", u8::from(asked), rfc3339(now))
+    let Ended { exit, signal, out_of_memory } = ended;
+    let (asked, oom) = (u8::from(asked), u8::from(out_of_memory));
+    format!("exit={exit}\nsignal={signal}\nasked={asked}\noom={oom}\ntime={}\n", rfc3339(now))
 }
 
 /// Writes `ended`, whole or not at all.
@@ -134,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_end_is_told_as_lines_of_keys_and_values() {
-        let text = ended_text(Ended { exit: 137, signal: 9 }, true, std::time::UNIX_EPOCH);
-        assert_eq!(text, "exit=137\nsignal=9\nasked=1\ntime=1970-01-01T00:00:00.000Z\n");
+        let text = ended_text(Ended { exit: 137, signal: 9, out_of_memory: true }, true, std::time::UNIX_EPOCH);
+        assert_eq!(text, "exit=137\nsignal=9\nasked=1\noom=1\ntime=1970-01-01T00:00:00.000Z\n");
     }
 }

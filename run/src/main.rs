@@ -7,6 +7,7 @@ mod child;
 mod handover;
 mod lines;
 mod log;
+mod memory;
 mod supervise;
 mod tee;
 mod time;

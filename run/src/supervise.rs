@@ -13,6 +13,7 @@ use crate::args::Options;
 use crate::child::{self, Child, Ended};
 use crate::handover;
 use crate::log::Log;
+use crate::memory;
 use crate::tee;
 
 /// How often files and processes are looked at where nothing announces them.
@@ -38,6 +39,7 @@ pub(crate) fn run(options: &Options) -> u8 {
         }
     };
     let mut asked = false;
+    let kills_before = memory::kills(&options.memory_events);
     let ended = match child::start(options) {
         Ok((child, outputs)) => match copy(outputs, &log) {
             Ok(copied) => {
@@ -57,7 +59,8 @@ pub(crate) fn run(options: &Options) -> u8 {
             Ended::exit(code)
         }
     };
-    hand_over(options, ended, &mut signals, asked)
+    let out_of_memory = memory::kills(&options.memory_events) > kills_before;
+    hand_over(options, Ended { out_of_memory, ..ended }, &mut signals, asked)
 }
 
 /// Words of our own, where the trainer's would be.

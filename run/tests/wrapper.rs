@@ -298,3 +298,33 @@ fn an_attempt_the_sidecar_gives_up_is_ended_without_having_been_asked_to_stop() 
     wrapped.answer("exit=86\n");
     assert_eq!(wrapped.finish().0, 86);
 }
+
+#[test]
+fn a_trainer_that_is_given_up_and_does_not_heed_it_is_killed_with_all_it_has_started() {
+    let script = "trap '' TERM; sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done' & wait";
+    let mut wrapped = Wrapped::start(&["--stop-drain-timeout", "0"], script);
+    let log = wrapped.log_with("\n");
+    let worker: i32 = log.split_whitespace().last().unwrap().parse().unwrap();
+    fs::write(wrapped.path("terminate"), "reason=Stalled\n").unwrap();
+    let ended = wrapped.ended();
+    assert_eq!((value(&ended, "asked"), value(&ended, "signal")), ("0", "9"));
+    assert!(is_dead(worker), "what holds the GPU is gone before the end is told");
+    wrapped.answer("exit=86\n");
+    assert_eq!(wrapped.finish().0, 86);
+}
+
+#[test]
+fn a_kill_for_want_of_memory_during_the_run_is_told_and_earlier_ones_are_not() {
+    let events = tempfile::NamedTempFile::new().unwrap();
+    let path = events.path().to_str().unwrap();
+    let count = |kills: u32| format!("oom {kills}\noom_kill {kills}\noom_group_kill 0\n");
+    for (before, after, told) in [(0, 1, "1"), (2, 2, "0"), (2, 3, "1")] {
+        fs::write(path, count(before)).unwrap();
+        let script = format!("printf '{}' > {path}; kill -KILL $$", count(after).replace('\n', "\\n"));
+        let mut run = Wrapped::start(&["--memory-events", path], &script);
+        let ended = run.ended();
+        assert_eq!((value(&ended, "oom"), value(&ended, "exit")), (told, "137"), "from {before} to {after}");
+        run.answer("exit=78\n");
+        assert_eq!(run.finish().0, 78);
+    }
+}

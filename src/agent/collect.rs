@@ -18,7 +18,9 @@ use super::store::{Bucket, StoreError};
 use super::watch::redact::redact;
 use super::watch::series::History;
 use crate::checkpoint_files::{FsError, TrainerState, cut, decimal};
-use crate::protocol::{End, MAX_REPORTED_CHECKPOINTS, Report, ReportedCheckpoint, ReportedProgress, RunConfig, env, paths};
+use crate::protocol::{
+    End, FilesState, MAX_REPORTED_CHECKPOINTS, Report, ReportedCheckpoint, ReportedProgress, RunConfig, env, paths,
+};
 
 /// Lines of the log that are reported.
 const LOG_LINES: usize = 200;
@@ -74,6 +76,14 @@ struct Found {
     history: String,
     log: Vec<u8>,
     end: Option<End>,
+}
+
+impl Found {
+    /// The newest step of a lineage whose checkpoint is good.
+    fn newest_ready(&self, lineage: i64) -> Option<i64> {
+        let ready = self.checkpoints.iter().filter(|it| it.lineage == lineage && it.state == FilesState::Ready);
+        ready.map(|it| it.step).max()
+    }
 }
 
 /// Runs `agent collect`: 0 when the report was taken.

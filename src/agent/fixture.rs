@@ -1,12 +1,19 @@
-//! A run and its checkpoint folders, for the tests of this layer.
+//! A run, its checkpoint folders and a server to report to, for the tests of this layer.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::api::{Bindings, Completion};
 use crate::checkpoint_files::{Manifest, Origin, RealFs, RelPath, inspect, manifest_name};
-use crate::protocol::{Input, RunConfig, Start};
+use crate::protocol::{FilesState, Input, ReportedCheckpoint, RunConfig, Start};
 
 pub(crate) const UID: &str = "0123456789abcdef";
 
@@ -37,6 +44,7 @@ pub(crate) fn config() -> RunConfig {
         completion: Completion::Verified,
         settle_seconds: 10,
         stall_seconds: None,
+        divergence_points: None,
     }
 }
 
@@ -77,4 +85,52 @@ pub(crate) fn damage(output: &Path, step: u64) {
     let mut bytes = fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&file, bytes).unwrap();
+}
+
+/// What is reported of a whole adapter of the first lineage.
+pub(crate) fn reported(step: i64) -> ReportedCheckpoint {
+    ReportedCheckpoint {
+        step,
+        lineage: 1,
+        attempt: 1,
+        state: FilesState::Ready,
+        message: String::new(),
+        format: crate::api::WeightsFormat::Adapter,
+        saved_at: None,
+        metrics: BTreeMap::new(),
+        size_bytes: 1,
+        file_count: 1,
+        digest: None,
+        resumable: true,
+        adapter: None,
+        samples: Vec::new(),
+    }
+}
+
+/// Serves `app` at `https://localhost:<port>`; the URL, and the PEM of the CA that vouches for it.
+pub(crate) async fn serve(app: Router) -> (String, String) {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let tls = rustls::ServerConfig::builder().with_no_client_auth();
+    let acceptor = TlsAcceptor::from(Arc::new(tls.with_single_cert(vec![leaf.der().clone()], key).unwrap()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (acceptor, app) = (acceptor.clone(), app.clone());
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(socket).await else { return };
+                let service = hyper_util::service::TowerToHyperService::new(app);
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let server = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+                let _ = server.serve_connection(io, service).await;
+            });
+        }
+    });
+    (url, ca.pem())
 }

@@ -166,7 +166,7 @@ impl Search<'_> {
         }
         self.downloads += 1;
         if self.downloads > MAX_DOWNLOADS {
-            self.refuse(step, format!("not looked at after {MAX_DOWNLOADS} bad ones"));
+            tracing::warn!(step, "checkpoint not looked at after {MAX_DOWNLOADS} bad ones");
             return Ok(false);
         }
         self.clear(step).await?;

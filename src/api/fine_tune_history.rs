@@ -30,6 +30,10 @@ pub struct FineTuneHistorySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
     pub events: Vec<HistoryEvent>,
+    /// earlierSaves sums up what was saved before the events that are left: each of these saves has had its Checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub earlier_saves: Vec<EarlierSaves>,
     /// logs are the last lines of each of the last attempts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["attempt"]))]
@@ -69,6 +73,21 @@ pub struct HistoryEvent {
     /// message for people.
     #[schemars(length(max = 1024))]
     pub message: String,
+}
+
+/// Saves of which no event is left.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EarlierSaves {
+    /// lineage they belong to.
+    #[schemars(range(min = 1))]
+    pub lineage: i64,
+    /// attempt is the last that saved some of them.
+    #[schemars(range(min = 1))]
+    pub attempt: i64,
+    /// upToStep is the highest step among them.
+    #[schemars(range(min = 0))]
+    pub up_to_step: i64,
 }
 
 /// The last lines an attempt wrote.

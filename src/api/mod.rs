@@ -25,7 +25,7 @@ pub use fine_tune::{
     AutoDeploy, Budget, CheckpointPolicy, DatasetChoice, DeletionPolicy, DeployWhich, DesiredState, FineTune, FineTuneSpec, Goal,
     HardwareChoice, Output, Queue, ServingType, StartFrom, StartPolicy, TrainerOverrides, Visibility, VolumeTemplate,
 };
-pub use fine_tune_history::{AttemptLog, FineTuneHistory, FineTuneHistorySpec, HistoryEvent, Series};
+pub use fine_tune_history::{AttemptLog, EarlierSaves, FineTuneHistory, FineTuneHistorySpec, HistoryEvent, Series};
 pub use fine_tune_status::{Attempt, Cost, Failure, FineTunePhase, FineTuneStatus, Progress, QueueStatus, Resolved};
 pub use hardware_profile::{Gpu, HardwareProfile, HardwareProfileSpec};
 pub use model_deployment::{DeploymentPhase, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus};

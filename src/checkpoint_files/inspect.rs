@@ -129,6 +129,9 @@ fn look<F: FileSystem + ?Sized>(fs: &F, dir: &RelPath, step: u64, saved: bool) -
         view.check_sentinels(&mut reasons);
         found.metrics = view.metrics(step, saved, &mut reasons);
         let weights = weights::check(&view, &mut reasons);
+        if let Some(file) = weights.lost.filter(|_| saved) {
+            reasons.push(Reason::WeightsLost { file });
+        }
         found.servable = weights.servable;
         found.format = weights.format;
         found.adapter = weights.adapter;
@@ -169,6 +172,9 @@ impl<F: FileSystem + ?Sized> View<'_, F> {
         if saved && state.global_step != step {
             let (found, file) = (state.global_step, found.path.to_string());
             reasons.push(Reason::WrongStep { file, found, expected: step });
+        }
+        if let Some(since) = state.lost_at(step).filter(|_| saved) {
+            reasons.push(Reason::LossLost { file: found.path.to_string(), since });
         }
         state.metrics_at(step)
     }

@@ -8,6 +8,7 @@ mod inspect;
 mod json;
 mod layout;
 mod listing;
+mod lost_weights;
 mod manifest;
 mod path;
 mod real_fs;
@@ -33,7 +34,7 @@ pub use real_fs::RealFs;
 pub use reason::Reason;
 pub use safetensors::{Header, header_end, parse_header};
 pub use settle::Settling;
-pub use trainer_state::{Point, TrainerState, decimal};
+pub use trainer_state::{Point, TrainerState, decimal, loss_is_lost};
 
 /// The bounds every reader of a checkpoint holds itself to, so that a hostile or broken directory
 /// costs a bounded amount of time and memory.

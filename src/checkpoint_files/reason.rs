@@ -108,6 +108,20 @@ pub enum Reason {
         /// The step of the checkpoint.
         expected: u64,
     },
+    /// Saved after the run had diverged: the loss is no number.
+    #[error("{file} records a loss that is no number since step {since}: it was saved after the run had diverged")]
+    LossLost {
+        /// The state file.
+        file: String,
+        /// The step of the newest loss.
+        since: u64,
+    },
+    /// Saved after the run had diverged: the weights are no numbers.
+    #[error("most tensors of {file} begin with NaN: it was saved after the run had diverged")]
+    WeightsLost {
+        /// The file of the weights.
+        file: String,
+    },
     /// No weights of any known form.
     #[error("{dir} holds no weights")]
     NoWeights {
@@ -202,6 +216,8 @@ impl Reason {
             Self::Empty { .. } => "empty-file",
             Self::BadJson { .. } => "bad-json",
             Self::WrongStep { .. } => "wrong-step",
+            Self::LossLost { .. } => "loss-lost",
+            Self::WeightsLost { .. } => "weights-lost",
             Self::NoWeights { .. } => "no-weights",
             Self::BadSafetensors { .. } => "bad-safetensors",
             Self::BadTorchFile { .. } => "bad-torch-file",
@@ -213,6 +229,12 @@ impl Reason {
             Self::NoOptimizer { .. } => "no-optimizer",
             Self::NoScheduler { .. } => "no-scheduler",
         }
+    }
+
+    /// Whether the save is whole, but of a run that had diverged.
+    #[must_use]
+    pub const fn is_divergence(&self) -> bool {
+        matches!(self, Self::LossLost { .. } | Self::WeightsLost { .. })
     }
 
     /// The code and the sentence, as reports show them.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::fs::Reader;
+use super::lost_weights::{Place, SAMPLED};
 use super::{FileSystem, Reason, RelPath, limits};
 
 /// What a safetensors header says.
@@ -17,6 +18,8 @@ pub struct Header {
     pub tensors: BTreeSet<String>,
     /// The bytes all tensors take together; they lie without gaps after the header.
     pub data_bytes: u64,
+    /// Where a few of the tensors begin.
+    pub(crate) sampled: Vec<Place>,
 }
 
 /// Where the header of a file of `size` bytes ends, from the file's first bytes.
@@ -48,8 +51,8 @@ pub fn parse_header(header: impl Read) -> serde_json::Result<Header> {
     Ok(value)
 }
 
-/// Checks a safetensors file of `size` bytes.
-pub(crate) fn check<F: FileSystem + ?Sized>(fs: &F, path: &RelPath, size: u64) -> Result<Header, Reason> {
+/// Checks a safetensors file of `size` bytes; its header, and where that ends.
+pub(crate) fn check<F: FileSystem + ?Sized>(fs: &F, path: &RelPath, size: u64) -> Result<(Header, u64), Reason> {
     let bad = |problem: String| Reason::BadSafetensors { file: path.to_string(), problem: super::cut(&problem, 200).to_owned() };
     let first = fs.read(path, 0, 8).map_err(|error| Reason::of_error(path, &error))?;
     let end = header_end(&first, size).map_err(bad)?;
@@ -63,7 +66,7 @@ pub(crate) fn check<F: FileSystem + ?Sized>(fs: &F, path: &RelPath, size: u64) -
         let expected = expected.map_or_else(|| "more".to_owned(), |bytes| bytes.to_string());
         return Err(bad(format!("it has {size} bytes, its header promises {expected}")));
     }
-    Ok(header)
+    Ok((header, end))
 }
 
 impl<'de> Deserialize<'de> for Header {
@@ -74,6 +77,8 @@ impl<'de> Deserialize<'de> for Header {
 
 #[derive(Deserialize)]
 struct Tensor {
+    #[serde(default)]
+    dtype: String,
     data_offsets: (u64, u64),
 }
 
@@ -94,12 +99,14 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let (begin, end) = map.next_value::<Tensor>()?.data_offsets;
+            let Tensor { dtype, data_offsets: (begin, end) } = map.next_value()?;
             let length = end.checked_sub(begin);
             let sum = length.and_then(|length| filled.checked_add(length));
             filled = sum.ok_or_else(|| A::Error::custom("data_offsets are out of order"))?;
             header.data_bytes = header.data_bytes.max(end);
             header.tensors.insert(name);
+            let place = Place::first(&dtype, (begin, end)).filter(|_| header.sampled.len() < SAMPLED);
+            header.sampled.extend(place);
         }
         if filled != header.data_bytes {
             return Err(A::Error::custom("data_offsets overlap or leave gaps"));

@@ -55,6 +55,12 @@ impl Point {
         self.has(|name| name == "train_runtime" || name == "train_loss")
     }
 
+    /// Whether the loss logged here was lost, as [`loss_is_lost`] has it; nothing where none was logged.
+    #[must_use]
+    pub fn is_lost(&self) -> Option<bool> {
+        loss_is_lost(&self.values, &self.non_finite)
+    }
+
     /// Whether this was logged by a training step.
     #[must_use]
     pub fn is_train(&self) -> bool {
@@ -111,11 +117,42 @@ impl TrainerState {
         self.history.iter().filter(fits).map(|point| point.step).max()
     }
 
+    /// The step of the newest loss logged up to `step`, where that loss was lost and no evaluation since then gave a number: what
+    /// was saved there is of no use.
+    #[must_use]
+    pub fn lost_at(&self, step: u64) -> Option<u64> {
+        let known = || self.history.iter().filter(|point| point.step <= step);
+        let (at, _) = known().rev().find_map(|point| Some((point.step, point.is_lost()?))).filter(|(_, lost)| *lost)?;
+        let is_eval_loss = |name: &String| name.starts_with("eval_") && name.ends_with("loss");
+        let evaluated = known().any(|point| point.step >= at && point.values.keys().any(is_eval_loss));
+        (!evaluated).then_some(at)
+    }
+
+    /// The losses at the end of the log that were lost one after another: the step of the first, and how many.
+    #[must_use]
+    pub fn lost_row(&self) -> Option<(u64, u32)> {
+        let losses = self.history.iter().rev().filter_map(|point| Some((point.step, point.is_lost()?)));
+        let row = losses.take_while(|(_, lost)| *lost);
+        row.fold(None, |row, (step, _)| Some((step, row.map_or(1, |(_, count): (u64, u32)| count.saturating_add(1)))))
+    }
+
     /// Whether the state records an end of training: all planned steps done, or the decision to stop.
     #[must_use]
     pub fn learned_end(&self) -> bool {
         let all_done = self.max_steps.is_some_and(|max| self.global_step >= max);
         all_done || self.should_training_stop == Some(true)
+    }
+}
+
+/// Whether a logged loss was lost: it was no finite number, or it is the 0 that Hugging Face's trainer logs in the place of one
+/// (`logging_nan_inf_filter`, on by default), which a gradient norm that is no number gives away. Such a norm beside a real loss is
+/// a step that fp16 loss scaling has skipped. Nothing where no loss was logged.
+#[must_use]
+pub fn loss_is_lost(values: &BTreeMap<String, f64>, non_finite: &BTreeSet<String>) -> Option<bool> {
+    match values.get("loss") {
+        _ if non_finite.contains("loss") => Some(true),
+        Some(loss) => Some(*loss == 0.0 && non_finite.contains("grad_norm")),
+        None => None,
     }
 }
 

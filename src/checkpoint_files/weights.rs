@@ -12,7 +12,7 @@ use super::json;
 use super::listing::{Found, Listing};
 use super::reason::Reasons;
 use super::safetensors::{self, Header};
-use super::{FileSystem, Reason, RelPath, cut, limits, torch_zip};
+use super::{FileSystem, Reason, RelPath, cut, limits, lost_weights, torch_zip};
 
 /// What was learned of the weights.
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ pub(crate) struct Weights {
     pub(crate) adapter: Option<AdapterFacts>,
     /// Whether a server can load them as they lie there.
     pub(crate) servable: bool,
+    /// A file whose weights are no numbers.
+    pub(crate) lost: Option<String>,
 }
 
 /// A checkpoint being looked at.
@@ -42,7 +44,7 @@ struct Index {
 /// Checks every file that holds weights or says how to read them.
 pub(crate) fn check<F: FileSystem + ?Sized>(view: &View<'_, F>, reasons: &mut Reasons) -> Weights {
     let (format, home) = format_and_home(view.listing);
-    let headers = view.headers(reasons);
+    let (headers, lost) = view.headers(reasons);
     let files: Vec<_> = view.listing.files_in(home).filter(|(name, _)| is_weight_file(format, name)).collect();
     for (name, found) in &files {
         if has_extension(name, "bin") {
@@ -51,7 +53,7 @@ pub(crate) fn check<F: FileSystem + ?Sized>(view: &View<'_, F>, reasons: &mut Re
     }
     view.check_indexes(home, &headers, reasons);
     let shards = view.check_fsdp("pytorch_model_fsdp_", reasons) | view.check_deepspeed(reasons);
-    let mut weights = Weights { servable: !files.is_empty(), ..Weights::default() };
+    let mut weights = Weights { servable: !files.is_empty(), lost, ..Weights::default() };
     match format {
         Format::Adapter => weights.adapter = view.adapter(home, reasons),
         Format::Model => {
@@ -118,15 +120,18 @@ impl<F: FileSystem + ?Sized> View<'_, F> {
         if self.dir.is_root() { relative.to_owned() } else { format!("{}/{relative}", self.dir) }
     }
 
-    /// The headers of all safetensors files, wherever they lie.
-    fn headers(&self, reasons: &mut Reasons) -> BTreeMap<&str, Header> {
+    /// The headers of all safetensors files, wherever they lie, and one of these whose weights are no numbers.
+    fn headers(&self, reasons: &mut Reasons) -> (BTreeMap<&str, Header>, Option<String>) {
         let files = self.listing.files.iter().filter(|(path, _)| has_extension(path, "safetensors"));
-        let mut headers = BTreeMap::new();
+        let (mut headers, mut lost) = (BTreeMap::new(), None);
         for (path, found) in files {
-            let header = reasons.note(safetensors::check(self.fs, &found.path, found.size));
-            headers.extend(header.map(|header| (path.as_str(), header)));
+            let Some((header, data)) = reasons.note(safetensors::check(self.fs, &found.path, found.size)) else { continue };
+            if lost.is_none() && lost_weights::are_lost(self.fs, &found.path, data, &header.sampled) {
+                lost = Some(found.path.to_string());
+            }
+            headers.insert(path.as_str(), header);
         }
-        headers
+        (headers, lost)
     }
 
     fn check_indexes(&self, home: &str, headers: &BTreeMap<&str, Header>, reasons: &mut Reasons) {

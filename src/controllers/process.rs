@@ -54,9 +54,12 @@ pub struct Arguments {
     /// Seconds all files of a checkpoint must have stood still before it is proven
     #[arg(long, env = "FINETUNE_SETTLE_SECONDS", default_value_t = 10)]
     settle_seconds: u32,
-    /// Seconds without a step after which an attempt is given up; 0 waits for ever
+    /// Seconds without a step, a printed line or a written file after which an attempt is given up; 0 waits for ever
     #[arg(long, env = "FINETUNE_STALL_TIMEOUT", default_value_t = 0)]
     stall_timeout: u32,
+    /// Logged points in a row whose loss is no number after which a run has diverged and fails; 0 lets it go on
+    #[arg(long, env = "FINETUNE_DIVERGENCE_POINTS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    divergence_points: u32,
     /// Seconds a trainer is given to save and end when it is asked to stop
     #[arg(long, env = "FINETUNE_GRACE_PERIOD", default_value_t = 600)]
     grace_period: i64,
@@ -205,6 +208,7 @@ impl Arguments {
             default_output: self.default_output.clone(),
             settle_seconds: self.settle_seconds,
             stall_seconds: (self.stall_timeout > 0).then_some(self.stall_timeout),
+            divergence_points: (self.divergence_points > 0).then_some(self.divergence_points),
             grace_seconds: self.grace_period,
             queue_seconds: self.queue_seconds,
         }

@@ -17,6 +17,7 @@ pub fn settings() -> Settings {
         default_output: None,
         settle_seconds: 10,
         stall_seconds: None,
+        divergence_points: Some(3),
         grace_seconds: 600,
         queue_seconds: 30,
     }

@@ -78,9 +78,11 @@ mod tests {
             checkpoint(2, 20, "5e-1", CheckpointPhase::Ready),
             checkpoint(2, 30, "0.7", CheckpointPhase::Ready),
             checkpoint(2, 40, "0.2", CheckpointPhase::Corrupt),
+            checkpoint(2, 50, "0.1", CheckpointPhase::Missing),
         ];
         let policy = CheckpointPolicy::default();
         assert_eq!(best(&all, &policy).map(|c| c.spec.step), Some(20));
+        assert_eq!(usable(&all).count(), 4);
         assert_eq!(latest(&all).map(|c| c.spec.step), Some(30));
         let largest = CheckpointPolicy { goal: Goal::Maximize, ..policy };
         assert_eq!(best(&all, &largest).map(|c| c.spec.step), Some(10));

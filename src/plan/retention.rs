@@ -55,6 +55,22 @@ mod tests {
     }
 
     #[test]
+    fn what_the_trainer_has_rotated_away_neither_goes_nor_takes_a_place() {
+        let mut all = saved(&["0.5", "0.1", "0.9", "0.3", "0.4"]);
+        for rotated in [1, 4] {
+            if let Some(status) = &mut Arc::make_mut(&mut all[rotated]).status {
+                status.phase = CheckpointPhase::Missing;
+            }
+        }
+        let steps = |policy: &CheckpointPolicy| -> Vec<_> {
+            surplus(&all, policy, &BTreeSet::new()).into_iter().map(|checkpoint| checkpoint.spec.step).collect()
+        };
+        let policy = CheckpointPolicy { keep_last: Some(1), keep_best: Some(1), ..CheckpointPolicy::default() };
+        assert_eq!(steps(&policy), [1, 3], "the newest and best that is left is 4");
+        assert_eq!(steps(&CheckpointPolicy { keep_last: Some(2), ..CheckpointPolicy::default() }), [1]);
+    }
+
+    #[test]
     fn the_newest_and_the_best_stay() {
         let policy = |keep_last, keep_best| CheckpointPolicy { keep_last, keep_best, ..CheckpointPolicy::default() };
         assert_eq!(goes(&policy(None, None), &[]), Vec::<i64>::new());

@@ -1,5 +1,9 @@
 //! Objects the tests of this folder share: a run named `run`, its Job, its pod, and what its agent says.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1 as batch;
 use k8s_openapi::api::core::v1 as corev1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -7,8 +11,10 @@ use kube::api::ObjectMeta;
 use serde_json::json;
 
 use super::authentication::PodIdentity;
-use super::authorization::{RunRole, RunSpeaker};
-use crate::api::{Checkpoint, FineTune, Series, WeightsFormat, names};
+use super::authorization::RunRole;
+pub(crate) use super::authorization::RunSpeaker;
+use super::merge::{Observed, Writes};
+use crate::api::{Checkpoint, FineTune, FineTuneHistory, Series, WeightsFormat, names};
 use crate::protocol::{FilesState, Report, ReportedCheckpoint, ReportedProgress};
 
 /// Uid of the run.
@@ -143,4 +149,58 @@ pub(crate) fn import() -> (corev1::Pod, batch::Job, Checkpoint) {
     }))
     .expect("a Checkpoint");
     (pod, job, checkpoint)
+}
+
+/// What is stored about a run, with everything a test may want to change.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) fine_tune: FineTune,
+    pub(crate) checkpoints: Vec<Arc<Checkpoint>>,
+    pub(crate) taken: BTreeSet<String>,
+    pub(crate) history: Option<FineTuneHistory>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self { fine_tune: fine_tune(), checkpoints: vec![], taken: BTreeSet::new(), history: None }
+    }
+
+    pub(crate) fn observed(&self) -> Observed<'_> {
+        Observed {
+            fine_tune: &self.fine_tune,
+            checkpoints: &self.checkpoints,
+            taken: &self.taken,
+            history: self.history.as_ref(),
+            default_output: None,
+        }
+    }
+
+    pub(crate) fn merge(&self, speaker: &RunSpeaker, report: &Report) -> Writes {
+        super::merge::merge(speaker, &self.observed(), report, now()).expect("writes")
+    }
+
+    /// The world after the API server has taken the writes.
+    pub(crate) fn after(&self, writes: Writes) -> Self {
+        let mut world = self.clone();
+        for mut made in writes.create {
+            made.metadata.uid = Some(format!("uid-{}", made.spec.step));
+            made.metadata.generation = Some(1);
+            world.checkpoints.push(Arc::new(made));
+        }
+        for write in writes.statuses {
+            let place = world.checkpoints.iter_mut().find(|made| made.metadata.name.as_ref() == Some(&write.name));
+            Arc::make_mut(place.expect("the Checkpoint")).status = Some(write.status);
+        }
+        if let Some(history) = writes.history {
+            world.history = Some(history);
+        }
+        if let Some(write) = writes.progress {
+            world.fine_tune.status.get_or_insert_default().progress = Some(write.progress);
+        }
+        world
+    }
+}
+
+pub(crate) fn now() -> Timestamp {
+    "2026-11-20T10:01:00Z".parse().expect("a time")
 }

@@ -84,7 +84,7 @@ pub(crate) fn merge(speaker: &RunSpeaker, observed: &Observed<'_>, report: &Repo
         let key = CheckpointKey { lineage: reported.lineage.max(1), step: reported.step };
         if let Some(checkpoint) = known.get(&key) {
             writes.statuses.extend(changed_status(checkpoint, reported, current, now));
-        } else if reported.state == FilesState::Ready && !history::has_save(observed.history, reported) {
+        } else if reported.state == FilesState::Ready && !history::has_save(observed, &speaker.uid, reported) {
             let checkpoint = Arc::new(created(observed, reported, now)?);
             writes.create.push(Checkpoint::clone(&checkpoint));
             known.insert(key, checkpoint);

@@ -114,7 +114,12 @@ impl Writer {
             let params = PatchParams { field_manager: Some(REPORTS_MANAGER.into()), ..PatchParams::default() };
             let body = json!({
                 "metadata": {"uid": history.metadata.uid, "resourceVersion": history.metadata.resource_version},
-                "spec": {"series": history.spec.series, "events": history.spec.events, "logs": history.spec.logs},
+                "spec": {
+                    "series": history.spec.series,
+                    "events": history.spec.events,
+                    "earlierSaves": history.spec.earlier_saves,
+                    "logs": history.spec.logs,
+                },
             });
             api.patch(&name, &params, &Patch::Merge(body)).await
         };

@@ -31,7 +31,7 @@ pub(super) fn collect(config: &RunConfig, output: &Path) -> Result<Found, Collec
     }
     let dir = output.join(lineage_folder(config.lineage));
     if let Ok(fs) = RealFs::new(&dir) {
-        found.state = newest_state(&fs);
+        found.state = newest_state(&fs, found.newest_ready(config.lineage));
     }
     let text = |name: &str, most| tail(&dir.join(name), most).unwrap_or_default();
     found.history = String::from_utf8_lossy(&text(HISTORY, HISTORY_BYTES)).into_owned();
@@ -103,14 +103,13 @@ fn missing(fs: &RealFs, uid: &str) -> Result<Vec<ReportedCheckpoint>, FsError> {
     Ok(gone)
 }
 
-/// The trainer's last word: of the newest checkpoint, or of the output itself at the end.
-fn newest_state(fs: &RealFs) -> Option<TrainerState> {
-    let steps = checkpoint_steps(fs, &RelPath::root()).unwrap_or_default();
-    let saved = steps.iter().rev().map(|(_, name)| format!("{name}/{STATE}"));
-    // A save that was cut off has no whole state: the one before it has.
+/// The trainer's last word: of the newest good checkpoint, or of the output itself at the end. A checkpoint that nobody could go on
+/// from may be of an attempt whose steps were trained again since.
+fn newest_state(fs: &RealFs, ready: Option<i64>) -> Option<TrainerState> {
+    let saved = ready.map(|step| format!("{}/{STATE}", folder(step)));
+    let states = saved.into_iter().chain([STATE.to_owned()]);
     let read = |path: String| TrainerState::read(fs, &RelPath::parse(&path).ok()?).ok();
-    let newest = saved.take(3).find_map(read);
-    read(STATE.to_owned()).into_iter().chain(newest).max_by_key(|state| state.global_step)
+    states.filter_map(read).max_by_key(|state| state.global_step)
 }
 
 /// The last `most` bytes of a plain file.

@@ -41,9 +41,8 @@ pub(super) async fn collect(config: &RunConfig, bucket: &Bucket, work_dir: &Path
         found.checkpoints.extend(reported.map(|it| ReportedCheckpoint { lineage, ..it }));
     }
     let prefix = lineage_prefix(config, config.lineage);
-    let newest = saves.keys().rev().filter(|(lineage, _)| i64::from(*lineage) == config.lineage);
-    let candidates = newest.take(1).map(|(_, step)| format!("{prefix}/{}/{STATE}", folder(*step)));
-    for key in candidates.chain([format!("{prefix}/{STATE}")]) {
+    let newest = found.newest_ready(config.lineage).map(|step| format!("{prefix}/{}/{STATE}", folder(step)));
+    for key in newest.into_iter().chain([format!("{prefix}/{STATE}")]) {
         let state = bucket.tail(&key, limits::JSON_BYTES).await?;
         let state = state.and_then(|bytes| TrainerState::parse(&*bytes).ok());
         found.state = found.state.into_iter().chain(state).max_by_key(|state| state.global_step);

@@ -48,11 +48,28 @@ fn a_volume_is_reported_whole_and_what_was_unproven_is_recorded() {
     assert!(root.path().join("lineage-2/checkpoint-20.finetune.json").is_file());
     assert!(!root.path().join("lineage-2/checkpoint-50.finetune.json").exists());
     let progress = found.progress.as_ref().map(|it| (it.step, it.total_steps));
-    assert_eq!(progress, Some((30, Some(100))));
+    assert_eq!(progress, Some((20, Some(100))), "what is damaged tells nothing");
     assert_eq!(found.log, ["one", "two"]);
     assert_eq!(found.end.map(|end| end.exit_code), Some(85));
     let loss = found.series.iter().find(|series| series.name == "loss").unwrap();
-    assert_eq!(loss.steps, [1, 30]);
+    assert_eq!(loss.steps, [1, 20]);
+}
+
+#[test]
+fn steps_that_a_later_attempt_trains_again_are_not_told_by_a_save_it_was_refused() {
+    let root = tempdir().unwrap();
+    let dir = root.path().join("lineage-1");
+    for step in [50, 100] {
+        write_checkpoint(&dir, step);
+        write_manifest(&dir, step, UID);
+    }
+    // The first attempt came to step 100, but what it saved there is cut short: the second has begun at step 50 again.
+    fs::write(dir.join("checkpoint-100/adapter_model.safetensors"), "torn").unwrap();
+    fs::write(dir.join("history.jsonl"), "{\"step\":50,\"loss\":0.5}\n{\"step\":55,\"loss\":3}\n").unwrap();
+    let found = report(disk::collect(&config(), root.path()).unwrap());
+    let loss = found.series.iter().find(|series| series.name == "loss").unwrap();
+    assert_eq!((loss.steps.as_slice(), loss.values.last().map(String::as_str)), (&[50, 55][..], Some("3")));
+    assert_eq!(found.progress.map(|progress| progress.step), Some(50));
 }
 
 #[test]

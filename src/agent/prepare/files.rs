@@ -52,7 +52,7 @@ impl<'a> PodFiles<'a> {
 
     /// Removes what an earlier start of this pod left behind and this one would take for its own.
     pub(super) fn forget_earlier_run(&self) -> Result<(), FileError> {
-        [paths::ENDED, paths::DRAINED, paths::PREPARED].iter().try_for_each(|path| {
+        [paths::ENDED, paths::DRAINED, paths::PREPARED, paths::TERMINATE].iter().try_for_each(|path| {
             let path = self.at(path);
             remove(&path)
         })

@@ -4,12 +4,10 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::post;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use tempfile::tempdir;
-use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::agent::fixture::serve;
 
 type Seen = Arc<Mutex<Vec<String>>>;
 
@@ -21,16 +19,6 @@ struct Server {
 
 /// A report server that answers with each status in turn, the last one for ever.
 async fn server(statuses: &'static [u16]) -> Server {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut params = CertificateParams::new(vec![]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &ca).unwrap();
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
     let seen = Seen::default();
     let app = Router::new()
         .route(
@@ -45,21 +33,8 @@ async fn server(statuses: &'static [u16]) -> Server {
             }),
         )
         .with_state(seen.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let (acceptor, app) = (acceptor.clone(), app.clone());
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(socket).await else { return };
-                let service = hyper_util::service::TowerToHyperService::new(app);
-                let io = hyper_util::rt::TokioIo::new(stream);
-                let server = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
-                let _ = server.serve_connection(io, service).await;
-            });
-        }
-    });
-    Server { url, ca: ca.pem(), seen }
+    let (url, ca) = serve(app).await;
+    Server { url, ca, seen }
 }
 
 #[tokio::test]

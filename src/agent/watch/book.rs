@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::protocol::{CheckpointKey, FilesState, MAX_REPORTED_CHECKPOINTS, ReportedCheckpoint};
 
+const ROTATED: &str = "its folder is gone: the trainer's own rotation (save_total_limit) or somebody else has removed it";
 const SAVED_AGAIN: &str = "it is being saved again and not verified yet";
 
 /// Time and size of the file a trainer writes last: another one is another save.
@@ -75,6 +76,18 @@ impl Book {
         }
     }
 
+    /// Marks saves of the current lineage that were found damaged, with the reason.
+    pub fn refute(&mut self, refused: &BTreeMap<i64, String>) {
+        for (step, reason) in refused {
+            let known = self.known.get_mut(&CheckpointKey { lineage: self.lineage, step: *step });
+            if let Some(known) = known.filter(|known| known.reported.state == FilesState::Ready) {
+                known.reported.state = FilesState::Corrupt;
+                known.reported.message.clone_from(reason);
+                self.changed = true;
+            }
+        }
+    }
+
     /// Takes the folders a scan of the current lineage has found; returns the steps that must be looked at.
     pub fn scanned(&mut self, found: &BTreeMap<i64, Option<Stamp>>) -> Vec<i64> {
         self.pending.retain(|step, _| found.contains_key(step));
@@ -92,7 +105,7 @@ impl Book {
                 }
                 None if known.stored => known.local = false,
                 None => {
-                    known.gone("its folder is gone");
+                    known.gone(ROTATED);
                     self.changed = true;
                 }
             }
@@ -214,24 +227,10 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::fixture::reported;
 
     fn checkpoint(lineage: i64, step: i64, state: FilesState) -> ReportedCheckpoint {
-        ReportedCheckpoint {
-            step,
-            lineage,
-            attempt: 1,
-            state,
-            message: String::new(),
-            format: crate::api::WeightsFormat::Adapter,
-            saved_at: None,
-            metrics: BTreeMap::new(),
-            size_bytes: 1,
-            file_count: 1,
-            digest: None,
-            resumable: true,
-            adapter: None,
-            samples: Vec::new(),
-        }
+        ReportedCheckpoint { lineage, state, ..reported(step) }
     }
 
     fn ready(step: i64, stored: bool) -> Known {
@@ -264,6 +263,20 @@ mod tests {
         book.enter(ready(20, true));
         book.scanned(&found(&[]));
         assert_eq!(states(&book), [(10, FilesState::Missing), (20, FilesState::Ready)]);
+    }
+
+    #[test]
+    fn a_save_that_was_refused_is_corrupt_until_it_is_saved_again() {
+        let mut book = Book::new(1);
+        book.enter(ready(10, false));
+        book.enter(ready(20, false));
+        book.take_changed();
+        book.refute(&BTreeMap::from([(20, "hash-differs".to_owned()), (30, "of no checkpoint".to_owned())]));
+        assert!(book.take_changed());
+        assert_eq!(states(&book), [(10, FilesState::Ready), (20, FilesState::Corrupt)]);
+        assert!(book.scanned(&found(&[(10, 10), (20, 20)])).is_empty());
+        assert_eq!(book.newest_ready(), Some(10));
+        assert_eq!(book.scanned(&found(&[(10, 10), (20, 99)])), [20]);
     }
 
     #[test]

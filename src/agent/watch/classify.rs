@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::diverge::Row;
 use super::log::message;
 use crate::api::Failure;
 use crate::protocol::exit;
@@ -26,8 +27,10 @@ pub struct Evidence<'a> {
     pub log: &'a [String],
     /// Parameters it was given.
     pub parameters: &'a BTreeMap<String, Value>,
-    /// Step at which the newest loss was not a number.
-    pub non_finite_loss: Option<i64>,
+    /// The newest loss and those before it that were no numbers.
+    pub lost: Option<Row>,
+    /// The learning rate it last logged.
+    pub learning_rate: Option<&'a str>,
 }
 
 /// One class of failure: the texts that prove it, of which one must be there.
@@ -85,19 +88,32 @@ pub fn failure(evidence: &Evidence<'_>) -> Option<Failure> {
         _ if evidence.out_of_memory => ("OutOfMemory", "the kernel ended the trainer: its memory limit was reached".into(), true),
         Some((reason, line)) => (reason, quoted(line), true),
         None if stopped_by_launcher(evidence.log) || ended => ("Interrupted", killed(evidence), false),
-        None => match evidence.non_finite_loss {
-            Some(step) => ("Diverged", format!("the loss was not a number at step {step}"), true),
-            None => ("ScriptError", script_error(evidence), true),
-        },
+        None if evidence.lost.is_some() => return Some(diverged(evidence)),
+        None => ("ScriptError", script_error(evidence), true),
     };
-    Some(Failure {
+    Some(classed(reason, said, user_error, evidence))
+}
+
+fn classed(reason: &str, message: String, user_error: bool, evidence: &Evidence<'_>) -> Failure {
+    Failure {
         reason: reason.to_owned(),
-        message: said,
-        hint: hint(reason, evidence.parameters),
+        message,
+        hint: hint(reason, evidence),
         field: field(reason).map(str::to_owned),
         exit_code: Some(evidence.exit_code),
         user_error,
-    })
+    }
+}
+
+/// The failure of a run whose loss has ceased to be a number.
+#[must_use]
+pub fn diverged(evidence: &Evidence<'_>) -> Failure {
+    let Row { since, count } = evidence.lost.unwrap_or_default();
+    let message = match count {
+        0 | 1 => format!("the loss was not a number at step {since}"),
+        _ => format!("the loss was not a number at {count} logged points in a row, from step {since} on"),
+    };
+    classed("Diverged", message, true, evidence)
 }
 
 /// The code the container ends with. A class that only the user can mend is never retried; a script error
@@ -159,8 +175,9 @@ fn quoted(line: &str) -> String {
     line.get(..line.floor_char_boundary(QUOTED_BYTES)).unwrap_or_default().to_owned()
 }
 
-fn hint(reason: &str, parameters: &BTreeMap<String, Value>) -> String {
-    let named = |names: &[&'static str]| names.iter().find_map(|name| Some(format!("{name} (now {})", parameters.get(*name)?)));
+fn hint(reason: &str, evidence: &Evidence<'_>) -> String {
+    let value = |name: &'static str| Some(format!("{name} (now {})", evidence.parameters.get(name)?));
+    let named = |names: &[&'static str]| names.iter().find_map(|name| value(name));
     match reason {
         "GpuOutOfMemory" => {
             let sizes = ["per_device_train_batch_size", "batch_size", "micro_batch_size", "train_batch_size"];
@@ -174,8 +191,9 @@ fn hint(reason: &str, parameters: &BTreeMap<String, Value>) -> String {
         }
         "DatasetInvalid" => "check that the dataset exists, has rows, and has the columns the script asks for".to_owned(),
         "Diverged" => {
-            let pace = named(&["learning_rate", "lr"]).unwrap_or_else(|| "learning_rate".to_owned());
-            format!("lower {pace}, or clip gradients harder")
+            let logged = || evidence.learning_rate.map(|rate| format!("learning_rate (last logged as {rate})"));
+            let pace = named(&["learning_rate", "lr"]).or_else(logged).unwrap_or_else(|| "learning_rate".to_owned());
+            format!("lower {pace}, or clip gradients harder; with restarts raised it goes on from the last good checkpoint")
         }
         "ScriptError" => "read the end of the log; an error that passes by itself is retried".to_owned(),
         _ => String::new(),
@@ -197,15 +215,17 @@ fn field(reason: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
+    fn silent(parameters: &BTreeMap<String, Value>) -> Evidence<'_> {
+        Evidence { exit_code: 1, signal: None, out_of_memory: false, log: &[], parameters, lost: None, learning_rate: None }
+    }
+
     fn classified(exit_code: i32, lines: &[&str]) -> Failure {
         let log: Vec<_> = lines.iter().map(|line| format!("2026-01-01T00:00:00Z {line}")).collect();
         let parameters = BTreeMap::from([
             ("per_device_train_batch_size".to_owned(), 8.into()),
             ("learning_rate".to_owned(), serde_json::json!(0.01)),
         ]);
-        let evidence =
-            Evidence { exit_code, signal: None, out_of_memory: false, log: &log, parameters: &parameters, non_finite_loss: None };
-        failure(&evidence).unwrap()
+        failure(&Evidence { exit_code, log: &log, parameters: &parameters, ..silent(&BTreeMap::new()) }).unwrap()
     }
 
     #[test]
@@ -234,18 +254,19 @@ mod tests {
     fn hints_name_the_value_that_is_too_large() {
         let memory = classified(1, &["RuntimeError: CUDA out of memory"]);
         assert!(memory.hint.contains("per_device_train_batch_size (now 8)"), "{}", memory.hint);
+    }
+
+    #[test]
+    fn a_divergence_names_its_step_and_the_learning_rate() {
         let parameters = BTreeMap::from([("learning_rate".to_owned(), serde_json::json!(0.01))]);
-        let evidence = Evidence {
-            exit_code: 1,
-            signal: None,
-            out_of_memory: false,
-            log: &[],
-            parameters: &parameters,
-            non_finite_loss: Some(7),
-        };
-        let failure = failure(&evidence).unwrap();
-        assert_eq!(failure.reason, "Diverged");
-        assert!(failure.message.contains("step 7") && failure.hint.contains("0.01"));
+        let lost = Some(Row { since: 7, count: 1 });
+        let told = failure(&Evidence { lost, learning_rate: Some("0.003"), ..silent(&parameters) }).unwrap();
+        assert_eq!((told.reason.as_str(), told.user_error, exit_code(&told, 1)), ("Diverged", true, 78));
+        assert!(told.message.ends_with("at step 7") && told.hint.starts_with("lower learning_rate (now 0.01)"), "{told:?}");
+        let lost = Some(Row { since: 40, count: 3 });
+        let told = diverged(&Evidence { lost, learning_rate: Some("0.003"), ..silent(&BTreeMap::new()) });
+        assert!(told.message.contains("3 logged points in a row, from step 40 on"), "{}", told.message);
+        assert!(told.hint.starts_with("lower learning_rate (last logged as 0.003)"), "{}", told.hint);
     }
 
     #[test]
@@ -267,14 +288,8 @@ mod tests {
     #[test]
     fn a_kill_for_want_of_memory_beats_what_the_log_says() {
         let log = ["CUDA out of memory".to_owned()];
-        let evidence = Evidence {
-            exit_code: 137,
-            signal: Some(9),
-            out_of_memory: true,
-            log: &log,
-            parameters: &BTreeMap::new(),
-            non_finite_loss: None,
-        };
+        let parameters = BTreeMap::new();
+        let evidence = Evidence { exit_code: 137, signal: Some(9), out_of_memory: true, log: &log, ..silent(&parameters) };
         assert_eq!(failure(&evidence).unwrap().reason, "OutOfMemory");
         assert_eq!(failure(&Evidence { exit_code: 0, ..evidence }), None);
     }

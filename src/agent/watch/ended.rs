@@ -74,6 +74,7 @@ fn halve(failure: &mut Failure) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::fixture::reported;
 
     #[test]
     fn the_wrappers_words_are_read() {
@@ -86,23 +87,7 @@ mod tests {
 
     #[test]
     fn the_answer_fits_whatever_there_is_to_say() {
-        let checkpoint = |step| ReportedCheckpoint {
-            step,
-            lineage: 1,
-            attempt: 1,
-            state: FilesState::Ready,
-            message: String::new(),
-            format: crate::api::WeightsFormat::Adapter,
-            saved_at: None,
-            metrics: std::collections::BTreeMap::new(),
-            size_bytes: 1,
-            file_count: 1,
-            digest: None,
-            resumable: true,
-            adapter: None,
-            samples: Vec::new(),
-        };
-        let checkpoints: Vec<_> = (0..1000).map(|at| checkpoint(at * 1_000_000)).collect();
+        let checkpoints: Vec<_> = (0..1000).map(|at| reported(at * 1_000_000)).collect();
         let failure = Failure { message: "\u{1}\n".repeat(2000), hint: "x".repeat(900), ..Failure::default() };
         let end = End { exit_code: 78, failure: Some(failure) };
         let text = answer(&end, &checkpoints, 1, true);

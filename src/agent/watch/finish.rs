@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 use super::classify::{self, Evidence};
 use super::disk;
 use super::ended::Ended;
+use super::given_up::GivenUp;
 use super::log;
 use super::scan::Order;
 use super::session::{HISTORY, Session, Sources};
@@ -24,6 +25,8 @@ impl Session {
         while let Ok(post) = sources.posts.try_recv() {
             self.on_post(&post);
         }
+        // The last points may have come with the end.
+        self.given_up = self.given_up.or_else(|| self.divergence.row().map(GivenUp::Diverged));
         let end = verdict(&self.facts(ended));
         self.leave_records(&end).await;
         end
@@ -52,23 +55,31 @@ impl Session {
         let tail = log::tail(&self.places.log());
         let ready =
             |it: &&crate::protocol::ReportedCheckpoint| it.lineage == self.config.lineage && it.state == FilesState::Ready;
+        let progress = self.tracker.reported();
+        let lost = match self.given_up {
+            Some(GivenUp::Diverged(row)) => Some(row),
+            _ => self.divergence.newest(),
+        };
+        let evidence = Evidence {
+            exit_code: ended.exit,
+            signal: ended.signal,
+            out_of_memory: ended.out_of_memory,
+            log: &tail,
+            parameters: &self.config.parameters,
+            lost,
+            learning_rate: progress.as_ref().and_then(|it| it.metrics.get("learning_rate")).map(String::as_str),
+        };
+        let diverged = matches!(self.given_up, Some(GivenUp::Diverged(_)));
         Facts {
             exit_code: ended.exit,
             asked: ended.asked,
-            stalled: self.stalled,
+            given_up: self.given_up,
             completion: self.config.completion,
             step: self.tracker.proven_step(),
             total: self.tracker.total(),
             saved: self.checkpoints.iter().filter(ready).map(|it| it.step).max(),
             recorded_end: self.tracker.recorded_end(),
-            failure: classify::failure(&Evidence {
-                exit_code: ended.exit,
-                signal: ended.signal,
-                out_of_memory: ended.out_of_memory,
-                log: &tail,
-                parameters: &self.config.parameters,
-                non_finite_loss: self.tracker.non_finite_loss(),
-            }),
+            failure: if diverged { Some(classify::diverged(&evidence)) } else { classify::failure(&evidence) },
         }
     }
 

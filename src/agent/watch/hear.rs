@@ -6,6 +6,7 @@ use tokio::task::spawn_blocking;
 
 use super::callback::Post;
 use super::disk;
+use super::diverge::Source;
 use super::lines::{self, Said};
 use super::log;
 use super::scan::News;
@@ -17,8 +18,10 @@ impl Session {
     pub(super) fn on_post(&mut self, post: &Post) {
         self.alive = true;
         self.tracker.post(post, Timestamp::now());
-        if let Some(step) = post.said.step {
-            self.sample(step, &post.said);
+        if let Some(said) = self.posted.fresh(post) {
+            let step = said.step.unwrap_or_default();
+            self.divergence.logged(Source::Posts, step, &said);
+            self.sample(step, &said);
         }
     }
 
@@ -37,6 +40,8 @@ impl Session {
                 self.hasten();
             }
             News::State(state) => self.on_state(&state),
+            // The trainer writes: that it lives is all there is to say.
+            News::Written => {}
         }
     }
 
@@ -44,6 +49,7 @@ impl Session {
     pub(super) fn on_state(&mut self, state: &TrainerState) {
         self.tracker.state(state, Timestamp::now());
         self.history.record(state);
+        self.divergence.saved(state);
         self.unwritten = true;
     }
 
@@ -64,8 +70,11 @@ impl Session {
         let now = Timestamp::now();
         for line in self.records.new_lines() {
             if let Some(said) = lines::trainer_log(&line) {
+                let step = said.step.unwrap_or_default();
+                self.alive = true;
                 self.tracker.record(&said, now);
-                self.sample(said.step.unwrap_or_default(), &said);
+                self.divergence.logged(Source::Records, step, &said);
+                self.sample(step, &said);
             }
         }
         for line in self.log.new_lines() {
@@ -77,7 +86,9 @@ impl Session {
             if let Some(said) = lines::python_dict(line) {
                 self.tracker.printed(&said, now);
                 // Without posts, the step is that of the bar drawn before the dict was printed.
-                if let Some(step) = self.tracker.step().filter(|_| !self.tracker.is_told()) {
+                let step = said.step.or_else(|| self.tracker.step());
+                self.divergence.logged(Source::Lines, step.unwrap_or_default(), &said);
+                if let Some(step) = step.filter(|_| !self.tracker.is_told()) {
                     self.sample(step, &said);
                 }
             }

@@ -11,7 +11,7 @@ use crate::checkpoint_files::{FileSystem, Kind, Manifest, RealFs, Reason, RelPat
 use crate::protocol::{FilesState, MAX_REPORTED_CHECKPOINTS, RunConfig, lineage_folder, run_folder};
 
 /// End of a manifest's name.
-const RECORD: &str = ".finetune.json";
+pub(super) const RECORD: &str = ".finetune.json";
 /// The file a trainer writes last.
 pub(super) const STATE: &str = "trainer_state.json";
 

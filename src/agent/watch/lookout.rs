@@ -7,9 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::book::{Book, Known, Stamp};
-use super::known::{self, STATE};
+use super::known::{self, RECORD, STATE};
+use super::session::HISTORY;
 use crate::agent::check::{as_unusable, folder, record, signed};
-use crate::checkpoint_files::{Inspection, Manifest, Origin, RealFs, RelPath, Settling, TrainerState, checkpoint_steps, inspect};
+use crate::checkpoint_files::{
+    FileSystem, Inspection, Kind, Manifest, Origin, RealFs, Reason, RelPath, Settling, TrainerState, checkpoint_steps, inspect,
+    limits,
+};
 use crate::protocol::{CheckpointKey, FilesState, MAX_REPORTED_CHECKPOINTS, RunConfig};
 
 /// A save that is whole and at rest.
@@ -44,6 +48,11 @@ pub struct Lookout {
     foreign: BTreeMap<i64, Option<Stamp>>,
     copies: BTreeMap<i64, (Option<String>, Option<Stamp>)>,
     prepared: i64,
+    refused: BTreeMap<i64, String>,
+    unproven: BTreeMap<String, Stamp>,
+    written: bool,
+    lost: BTreeMap<i64, Option<Stamp>>,
+    lost_states: Vec<TrainerState>,
 }
 
 impl Lookout {
@@ -65,7 +74,30 @@ impl Lookout {
         before.retain(|_, stamp| stamp.is_none_or(|(time, _)| time < prepared));
         let settling = Settling::new(Duration::from_secs(config.settle_seconds.into()));
         book.take_changed();
-        Self { config, dir, settling, book, before, foreign: found.foreign, copies, prepared }
+        let (refused, unproven) = (BTreeMap::new(), BTreeMap::new());
+        Self {
+            config,
+            dir,
+            settling,
+            book,
+            before,
+            foreign: found.foreign,
+            copies,
+            prepared,
+            refused,
+            unproven,
+            written: false,
+            lost: BTreeMap::new(),
+            lost_states: Vec::new(),
+        }
+    }
+
+    /// With the saves `prepare` has read to the last byte and refused, and why: sizes alone may not show it.
+    #[must_use]
+    pub fn refusing(mut self, refused: BTreeMap<i64, String>) -> Self {
+        self.refused = refused;
+        self.book.refute(&self.refused);
+        self
     }
 
     /// From now on nothing has to come to rest: nobody writes any more.
@@ -88,25 +120,33 @@ impl Lookout {
             }
             self.book.stored(known);
         }
+        self.book.refute(&self.refused);
     }
 
     /// One scan at `now`, on any clock that only goes forward.
     pub fn look(&mut self, now: Duration) -> Vec<Candidate> {
         let mut found = stamps(&self.dir);
         found.retain(|step, stamp| self.foreign.get(step) != Some(stamp));
+        // What is saved again is another save.
+        let (before, prepared) = (&self.before, self.prepared);
+        self.refused.retain(|step, _| found.get(step).is_none_or(|stamp| !is_own(before, prepared, (*step, *stamp))));
         let open = self.book.scanned(&found);
         self.settling.retain(|dir| open.iter().any(|step| folder(*step) == dir));
         let Ok(fs) = RealFs::new(&self.dir) else { return Vec::new() };
-        let mut candidates = Vec::new();
+        let (mut candidates, mut unproven) = (Vec::new(), top_files(&fs));
         for step in open {
             let name = folder(step);
             let (Ok(dir), Ok(number)) = (RelPath::parse(&name), u64::try_from(step)) else { continue };
             let inspection = inspect(&fs, &dir, number);
             let stamp = known::stamp(&fs, &dir);
             let settled = self.settling.observe(&name, now, &inspection.files);
+            unproven.extend(inspection.files.iter().map(|file| (format!("{name}/{}", file.path), (file.mtime, file.size))));
             let own = self.is_own(step, stamp);
             if !inspection.complete {
                 self.book.unusable(as_unusable(step, &self.origin(own), &inspection), stamp, settled);
+                if own && inspection.reasons.iter().any(Reason::is_divergence) && self.lost.insert(step, stamp) != Some(stamp) {
+                    self.lost_states.extend(self.state(step));
+                }
                 continue;
             }
             self.book.whole(step);
@@ -114,7 +154,19 @@ impl Lookout {
                 candidates.push(Candidate { inspection, stamp, own });
             }
         }
+        self.written |= unproven.iter().any(|(path, stamp)| self.unproven.get(path) != Some(stamp));
+        self.unproven = unproven;
         candidates
+    }
+
+    /// The states of saves this attempt made after its loss had ceased to be a number, each once: they tell of the divergence.
+    pub fn take_lost_states(&mut self) -> Vec<TrainerState> {
+        std::mem::take(&mut self.lost_states)
+    }
+
+    /// Whether files that are not proven yet have appeared or changed since the last call.
+    pub const fn take_written(&mut self) -> bool {
+        std::mem::replace(&mut self.written, false)
     }
 
     /// Gives up saves that are whole, but could not be brought to where they outlive the pod.
@@ -132,7 +184,7 @@ impl Lookout {
 
     /// Whether this attempt has written a save.
     fn is_own(&self, step: i64, stamp: Option<Stamp>) -> bool {
-        self.before.get(&step) != Some(&stamp) || stamp.is_some_and(|(time, _)| time >= self.prepared)
+        is_own(&self.before, self.prepared, (step, stamp))
     }
 
     /// The newest state this attempt had saved before the scans began: there is one where only `watch`
@@ -169,6 +221,10 @@ impl Lookout {
     }
 }
 
+fn is_own(before: &BTreeMap<i64, Option<Stamp>>, prepared: i64, (step, stamp): (i64, Option<Stamp>)) -> bool {
+    before.get(&step) != Some(&stamp) || stamp.is_some_and(|(time, _)| time >= prepared)
+}
+
 /// Reads every byte of a save and records it beside the folder.
 ///
 /// # Errors
@@ -181,6 +237,17 @@ pub fn prove(dir: &Path, candidate: &Candidate, origin: Origin) -> Result<Proof,
 
 fn state_of(dir: &Path, path: &str) -> Option<TrainerState> {
     TrainerState::read(&RealFs::new(dir).ok()?, &RelPath::parse(path).ok()?).ok()
+}
+
+/// Time and size of the files the trainer has right in its folder, such as a final model; what `watch` itself writes is none of them.
+fn top_files(fs: &RealFs) -> BTreeMap<String, Stamp> {
+    let names = fs.read_dir(&RelPath::root(), limits::ENTRIES).unwrap_or_default().names;
+    let theirs = names.into_iter().filter(|name| !name.contains(HISTORY) && !name.ends_with(RECORD));
+    let stamped = |name: String| {
+        let found = fs.metadata(&RelPath::parse(&name).ok()?).ok()?;
+        (found.kind == Kind::File).then_some((name, (found.mtime, found.size)))
+    };
+    theirs.filter_map(stamped).collect()
 }
 
 /// The newest saves in a folder, and which ones they are.
@@ -199,4 +266,40 @@ fn stamps(dir: &Path) -> BTreeMap<i64, Option<Stamp>> {
 #[must_use]
 pub fn place(key: CheckpointKey) -> String {
     format!("{}/{}", crate::protocol::lineage_folder(key.lineage), folder(key.step))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::agent::fixture::{config, write_checkpoint};
+
+    #[test]
+    fn a_save_that_takes_long_is_a_sign_of_life_for_as_long_as_it_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("lineage-1");
+        fs::create_dir_all(&dir).unwrap();
+        let config = RunConfig { settle_seconds: 0, ..config() };
+        let mut lookout = Lookout::new(Arc::new(config), root.path(), dir.clone(), 0);
+        let mut written = |now: u64| {
+            let candidates = lookout.look(Duration::from_secs(now));
+            (lookout.take_written(), candidates.len())
+        };
+        assert_eq!(written(0), (false, 0));
+        fs::create_dir(dir.join("checkpoint-10")).unwrap();
+        for size in 1..4 {
+            fs::write(dir.join("checkpoint-10/model.safetensors"), vec![0; size]).unwrap();
+            assert_eq!(written(1), (true, 0), "{size} bytes so far");
+        }
+        assert_eq!(written(2), (false, 0), "nothing more is written");
+        fs::write(dir.join("model.safetensors"), "the final model").unwrap();
+        assert_eq!(written(3), (true, 0));
+        fs::write(dir.join("history.jsonl"), "{}").unwrap();
+        fs::write(dir.join("checkpoint-10.finetune.json"), "{}").unwrap();
+        assert_eq!(written(4), (false, 0), "what watch itself writes tells nothing of the trainer");
+        fs::remove_file(dir.join("checkpoint-10/model.safetensors")).unwrap();
+        write_checkpoint(&dir, 10);
+        assert_eq!(written(5), (true, 1));
+    }
 }

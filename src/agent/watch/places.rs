@@ -91,6 +91,6 @@ impl Places {
     /// The order to the wrapper to end the trainer.
     #[must_use]
     pub fn terminate(&self) -> PathBuf {
-        self.shared("terminate")
+        self.shared(paths::TERMINATE)
     }
 }

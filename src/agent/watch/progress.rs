@@ -26,7 +26,6 @@ pub struct Tracker {
     bar: Option<Said>,
     planned_epochs: Option<f64>,
     time: Option<Timestamp>,
-    non_finite_loss: Option<i64>,
     ended: bool,
     saved_ended: bool,
 }
@@ -48,7 +47,7 @@ impl Tracker {
         absorb(&mut self.posted, &post.said);
         self.posted.remaining = post.said.remaining;
         self.ended |= post.is_last();
-        self.heard(&post.said, now);
+        self.time = Some(now);
     }
 
     /// Takes a state this attempt has saved.
@@ -57,16 +56,16 @@ impl Tracker {
         if said.step < self.state.step {
             return;
         }
-        self.state = said.clone();
+        self.state = said;
         self.saved_ended = state.learned_end() || state.history.iter().any(Point::is_summary);
         self.planned_epochs = state.num_train_epochs.or(self.planned_epochs);
-        self.heard(&said, now);
+        self.time = Some(now);
     }
 
     /// Takes a record of the trainer's own log file.
     pub fn record(&mut self, said: &Said, now: Timestamp) {
         absorb(&mut self.records, said);
-        self.heard(said, now);
+        self.time = Some(now);
     }
 
     /// Takes a printed dict of metrics.
@@ -74,7 +73,7 @@ impl Tracker {
         absorb(&mut self.printed, said);
         // Printed once, when the training loop has come to its end.
         self.ended |= said.metrics.contains_key("train_runtime");
-        self.heard(said, now);
+        self.time = Some(now);
     }
 
     /// Takes a progress bar. Evaluations draw bars too, so one of another length is believed only once
@@ -88,15 +87,6 @@ impl Tracker {
         if fits && (same || full || planned.is_some()) {
             self.bar = Some(said.clone());
             self.time = Some(now);
-        }
-    }
-
-    fn heard(&mut self, said: &Said, now: Timestamp) {
-        self.time = Some(now);
-        if said.non_finite.contains("loss") {
-            self.non_finite_loss = Some(said.step.or_else(|| self.step()).unwrap_or_default());
-        } else if said.metrics.contains_key("loss") {
-            self.non_finite_loss = None;
         }
     }
 
@@ -135,12 +125,6 @@ impl Tracker {
     #[must_use]
     pub fn recorded_end(&self) -> bool {
         self.ended || (self.saved_ended && self.state.step >= self.proven_step())
-    }
-
-    /// The step at which the newest loss was not a number.
-    #[must_use]
-    pub const fn non_finite_loss(&self) -> Option<i64> {
-        self.non_finite_loss
     }
 
     /// The progress as it is reported; nothing before the trainer's first word.
@@ -297,15 +281,11 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_is_not_a_number_is_noticed_until_a_finite_one_comes() {
+    fn a_loss_that_is_not_a_number_is_not_shown() {
         let mut tracker = Tracker::default();
-        tracker.post(&post(1, &[("current_step", "7"), ("loss", "nan")]), NOW);
-        assert_eq!(tracker.non_finite_loss(), Some(7));
+        tracker.post(&post(1, &[("current_step", "7"), ("loss", "1")]), NOW);
+        tracker.post(&post(1, &[("current_step", "8"), ("loss", "nan")]), NOW);
         assert!(!tracker.reported().unwrap().metrics.contains_key("loss"));
-        tracker.post(&post(1, &[("current_step", "8"), ("loss", "1")]), NOW);
-        assert_eq!(tracker.non_finite_loss(), None);
-        tracker.state(&state(r#"{"global_step":9,"log_history":[{"step":8,"loss":1},{"step":9,"loss":NaN}]}"#), NOW);
-        assert_eq!(tracker.non_finite_loss(), Some(9));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum News {
     Checkpoints(Vec<ReportedCheckpoint>),
     /// A state this attempt has saved.
     State(Box<TrainerState>),
+    /// Files that are not proven yet have changed: somebody writes.
+    Written,
 }
 
 /// What the scanner is told to do.
@@ -144,6 +146,13 @@ impl Scanner {
         let (lookout, now) = (Arc::clone(&self.lookout), self.start.elapsed());
         let look = move || lookout.lock().unwrap_or_else(PoisonError::into_inner).look(now);
         let candidates = spawn_blocking(look).await.unwrap_or_default();
+        if self.look().take_written() {
+            self.tell(News::Written).await;
+        }
+        let lost = self.look().take_lost_states();
+        for state in lost {
+            self.tell(News::State(Box::new(state))).await;
+        }
         for candidate in candidates {
             self.take(candidate).await;
         }

@@ -29,7 +29,6 @@ struct Entry {
 pub struct History {
     recorded: BTreeMap<i64, Entry>,
     sampled: BTreeMap<i64, Entry>,
-    newest: BTreeMap<String, f64>,
 }
 
 impl History {
@@ -65,11 +64,12 @@ impl History {
         text
     }
 
-    /// Forgets what lies beyond the step an attempt resumes from: it will be trained again.
-    pub fn resume_from(&mut self, step: i64) {
+    /// Forgets what lies beyond the step an attempt resumes from: it will be trained again. Says whether there was anything.
+    pub fn resume_from(&mut self, step: i64) -> bool {
+        let newest = self.recorded.keys().chain(self.sampled.keys()).max().copied();
         self.recorded.retain(|at, _| *at <= step);
         self.sampled.retain(|at, _| *at <= step);
-        self.newest.clear();
+        newest > Some(step)
     }
 
     /// Takes the log of a saved state: it is what counts up to its step.
@@ -88,23 +88,15 @@ impl History {
         self.bound();
     }
 
-    /// Takes what was posted at a step, as far as it is news: posts repeat older values. Says whether an
-    /// evaluation was among it.
+    /// Takes what was logged at a step, until a saved state tells the same. Says whether an evaluation was among it.
     pub fn sample(&mut self, step: i64, epoch: Option<f64>, metrics: &BTreeMap<String, f64>) -> bool {
-        let mut news = BTreeMap::new();
-        for (name, value) in metrics {
-            if self.newest.insert(name.clone(), *value) != Some(*value) {
-                news.insert(name.clone(), *value);
-            }
-        }
-        let evaluated = news.keys().any(|name| metric::is_eval(name));
-        if !news.is_empty() {
+        if !metrics.is_empty() {
             let entry = self.sampled.entry(step).or_default();
             entry.epoch = epoch.or(entry.epoch);
-            entry.values.extend(news);
+            entry.values.extend(metrics.iter().map(|(name, value)| (name.clone(), *value)));
             self.bound();
         }
-        evaluated
+        metrics.keys().any(|name| metric::is_eval(name))
     }
 
     fn merged(&self) -> BTreeMap<i64, Entry> {
@@ -230,15 +222,6 @@ mod tests {
         let lines = history.to_lines();
         assert_eq!(lines, "{\"epoch\":0.2,\"eval_loss\":4.0,\"loss\":5.0,\"step\":10}\n{\"loss\":6.0,\"step\":12}\n");
         assert_eq!(History::parse(&lines).to_lines(), lines);
-    }
-
-    #[test]
-    fn values_a_post_merely_repeats_are_no_new_points() {
-        let mut history = History::default();
-        for step in 1..5 {
-            history.sample(step, None, &loss(2.0));
-        }
-        assert_eq!(history.downsampled(10, 10_000)[0].steps, [1]);
     }
 
     #[test]

@@ -5,14 +5,18 @@ use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::callback::Post;
 use super::disk;
+use super::diverge::Divergence;
 use super::ended::Ended;
+use super::given_up::GivenUp;
 use super::log::{self, Follow};
 use super::places::Places;
+use super::posted::Posted;
 use super::progress::Tracker;
 use super::reporter::{Burden, Reporter, Turn};
 use super::scan::{News, Order};
@@ -61,7 +65,9 @@ pub struct Session {
     pub(super) tracker: Tracker,
     pub(super) history: History,
     pub(super) checkpoints: Vec<ReportedCheckpoint>,
-    pub(super) stalled: Option<(u32, Option<i64>)>,
+    pub(super) posted: Posted,
+    pub(super) divergence: Divergence,
+    pub(super) given_up: Option<GivenUp>,
     concluded: Option<Concluded>,
     start: Instant,
     stall: Stall,
@@ -95,24 +101,26 @@ impl Session {
     ) -> Self {
         let dir = places.lineage(&config);
         let mut history = disk::read_text(&dir.join(HISTORY), MAX_HISTORY).map(|text| History::parse(&text)).unwrap_or_default();
-        history.resume_from(prepared.resumed_from.unwrap_or_default());
+        // At once, so that nobody finds there what is trained again.
+        let unwritten = history.resume_from(prepared.resumed_from.unwrap_or_default());
         let limit = config.stall_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        let stalled = places.terminate().exists().then(|| (config.stall_seconds.unwrap_or_default(), None));
         Self {
             resumed_from: prepared.resumed_from,
             tracker: Tracker::new(prepared.resumed_from),
             history,
             checkpoints: Vec::new(),
-            stalled,
+            posted: Posted::new(&config.parameters),
+            divergence: Divergence::new(config.divergence_points),
+            given_up: disk::read_text(&places.terminate(), 4096).map(|text| GivenUp::parse(&text)),
             concluded: None,
             start: Instant::now(),
-            stall: Stall::new(limit, Duration::ZERO),
+            stall: Stall::new(limit),
             log: Follow::new(places.log()),
             records: Follow::from_end(dir.join("trainer_log.jsonl")),
             reporter,
             news: true,
             alive: false,
-            unwritten: false,
+            unwritten,
             config,
             places,
             pace,
@@ -163,10 +171,7 @@ impl Session {
             self.conclude(ended, sources).await;
             return;
         }
-        let alive = std::mem::take(&mut self.alive);
-        if self.stall.observe(self.tracker.step(), alive, self.start.elapsed()) && self.stalled.is_none() {
-            self.give_up();
-        }
+        self.check_health();
     }
 
     /// Brings everything on record, and decides; given up where the pod ends before.
@@ -182,12 +187,24 @@ impl Session {
         self.hasten();
     }
 
-    /// Has the trainer ended, since it does not get on.
-    fn give_up(&mut self) {
-        let step = self.tracker.step();
-        tracing::warn!(step, "no new step for too long: the trainer is ended");
-        match disk::write_whole(&self.places.terminate(), b"reason=Stalled\n") {
-            Ok(()) => self.stalled = Some((self.config.stall_seconds.unwrap_or_default(), step)),
+    /// Has the trainer ended, once it does not get on or its loss has ceased to be a number.
+    fn check_health(&mut self) {
+        let now = self.start.elapsed();
+        let (step, alive) = (self.tracker.step(), std::mem::take(&mut self.alive));
+        // The wrapper makes the log before it starts the trainer, and forgets orders of before.
+        if self.places.log().exists() {
+            self.stall.begin(now);
+        }
+        let stalled = self.stall.observe(step, alive, now).then(|| GivenUp::Stalled {
+            seconds: self.config.stall_seconds.unwrap_or_default(),
+            step,
+            at: Timestamp::now().checked_sub(self.stall.quiet(now)).ok(),
+        });
+        let why = self.divergence.row().map(GivenUp::Diverged).or(stalled).filter(|_| self.given_up.is_none());
+        let Some(why) = why else { return };
+        tracing::warn!(?why, "the attempt is given up: the trainer is ended");
+        match disk::write_whole(&self.places.terminate(), why.to_text().as_bytes()) {
+            Ok(()) => self.given_up = Some(why),
             Err(error) => tracing::warn!(%error, "the trainer cannot be ended"),
         }
     }

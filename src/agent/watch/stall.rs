@@ -2,29 +2,40 @@
 
 use std::time::Duration;
 
-/// Watches for new steps. Before the first step any sign of life counts, since loading may take long and
-/// some trainers tell no steps at all.
+/// Watches for new steps and other signs of life. Loading, evaluating and saving take no step, but they print, post or write files:
+/// a trainer is stalled only when none of it happens.
 #[derive(Clone, Debug)]
 pub struct Stall {
     limit: Option<Duration>,
     step: Option<i64>,
-    since: Duration,
+    since: Option<Duration>,
 }
 
 impl Stall {
-    /// Begins at `now`, on any clock that only goes forward; without a limit nothing ever stalls.
+    /// Before the trainer runs; without a limit nothing ever stalls.
     #[must_use]
-    pub const fn new(limit: Option<Duration>, now: Duration) -> Self {
-        Self { limit, step: None, since: now }
+    pub const fn new(limit: Option<Duration>) -> Self {
+        Self { limit, step: None, since: None }
     }
 
-    /// Takes the newest step, and whether there was a sign of life; says whether the trainer has stalled.
+    /// The trainer runs. Before that nothing counts: its image may still be fetched. Time is that of any clock that only goes forward.
+    pub fn begin(&mut self, now: Duration) {
+        self.since.get_or_insert(now);
+    }
+
+    /// Takes the newest step, and whether there was another sign of life; says whether the trainer has stalled.
     pub fn observe(&mut self, step: Option<i64>, alive: bool, now: Duration) -> bool {
-        if step > self.step || (self.step.is_none() && alive) {
+        if (step > self.step || alive) && self.since.is_some() {
             self.step = step.max(self.step);
-            self.since = now;
+            self.since = Some(now);
         }
-        self.limit.is_some_and(|limit| now.saturating_sub(self.since) >= limit)
+        self.limit.is_some_and(|limit| self.quiet(now) >= limit)
+    }
+
+    /// For how long there was no sign of life.
+    #[must_use]
+    pub fn quiet(&self, now: Duration) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 }
 
@@ -36,20 +47,38 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn begun(limit: Option<u64>) -> Stall {
+        let mut stall = Stall::new(limit.map(at));
+        stall.begin(at(0));
+        stall
+    }
+
     #[test]
-    fn after_the_first_step_only_steps_count() {
-        let mut stall = Stall::new(Some(at(60)), at(0));
+    fn steps_and_every_other_sign_of_life_count() {
+        let mut stall = begun(Some(60));
         assert!(!stall.observe(None, true, at(50)));
-        assert!(!stall.observe(None, false, at(100)));
-        assert!(!stall.observe(Some(1), true, at(105)));
-        assert!(!stall.observe(Some(1), true, at(160)));
-        assert!(stall.observe(Some(1), true, at(165)));
-        assert!(!stall.observe(Some(2), false, at(166)));
+        assert!(!stall.observe(Some(1), false, at(105)));
+        assert!(!stall.observe(Some(1), false, at(160)));
+        assert!(!stall.observe(Some(1), true, at(164)), "an evaluation prints its bar");
+        assert!(!stall.observe(Some(1), false, at(223)));
+        assert!(stall.observe(Some(1), false, at(224)));
+        assert_eq!(stall.quiet(at(224)), at(60));
+        assert!(!stall.observe(Some(2), false, at(225)));
     }
 
     #[test]
     fn silence_from_the_start_is_a_stall_and_no_limit_is_none() {
-        assert!(Stall::new(Some(at(60)), at(0)).observe(None, false, at(60)));
-        assert!(!Stall::new(None, at(0)).observe(None, false, at(1_000_000)));
+        assert!(begun(Some(60)).observe(None, false, at(60)));
+        assert!(!begun(None).observe(None, false, at(1_000_000)));
+    }
+
+    #[test]
+    fn the_time_before_the_trainer_runs_does_not_count() {
+        let mut stall = Stall::new(Some(at(60)));
+        assert!(!stall.observe(None, true, at(0)) && !stall.observe(None, false, at(10_000)));
+        stall.begin(at(10_000));
+        assert!(!stall.observe(None, false, at(10_059)));
+        stall.begin(at(10_059));
+        assert!(stall.observe(None, false, at(10_060)));
     }
 }

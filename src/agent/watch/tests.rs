@@ -1,6 +1,10 @@
 //! A trainer is played in a directory, a report server answers over TLS, and `watch` runs in between.
 
+mod interruptions;
+mod metrics;
+
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -8,16 +12,13 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use object_store::memory::InMemory;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::agent::fixture::{UID, config, write_checkpoint, write_manifest};
+use crate::agent::fixture::{UID, config, serve, write_checkpoint, write_manifest};
 use crate::protocol::{Answer, CheckpointKey, FilesState, REPORT_PATH, Report, ReportedCheckpoint, Store, TerminationMessage};
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -26,6 +27,8 @@ struct Server {
     url: String,
     ca: String,
     reports: UnboundedReceiver<Report>,
+    /// All that were looked at so far.
+    seen: Vec<Report>,
     delete: Arc<Mutex<Vec<CheckpointKey>>>,
     /// Seconds an agent gives its last report.
     grace: u64,
@@ -40,35 +43,11 @@ async fn take(State((reports, delete)): State<Shared>, body: axum::Json<Report>)
 }
 
 async fn server() -> Server {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut params = CertificateParams::new(vec![]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let tls = rustls::ServerConfig::builder().with_no_client_auth();
-    let tls = tls.with_single_cert(vec![leaf.der().clone()], key).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
     let (sender, reports) = mpsc::unbounded_channel();
     let delete = Arc::default();
     let app = Router::new().route(REPORT_PATH, post(take)).with_state((sender, Arc::clone(&delete)));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let (acceptor, app) = (acceptor.clone(), app.clone());
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(socket).await else { return };
-                let service = hyper_util::service::TowerToHyperService::new(app);
-                let io = hyper_util::rt::TokioIo::new(stream);
-                let executor = hyper_util::rt::TokioExecutor::new();
-                let server = hyper_util::server::conn::auto::Builder::new(executor);
-                let _ = server.serve_connection(io, service).await;
-            });
-        }
-    });
-    Server { url, ca: ca.pem(), reports, delete, grace: 30 }
+    let (url, ca) = serve(app).await;
+    Server { url, ca, reports, seen: Vec::new(), delete, grace: 30 }
 }
 
 impl Server {
@@ -80,6 +59,7 @@ impl Server {
                 let report = self.reports.recv().await.unwrap();
                 assert!(report.sequence > sequence);
                 sequence = report.sequence;
+                self.seen.push(report.clone());
                 if test(&report) {
                     return report;
                 }
@@ -127,7 +107,12 @@ impl Pod {
     }
 
     fn prepared(&self, resumed_from: Option<i64>) {
-        let prepared = Prepared { resumed_from, ..Prepared::default() };
+        self.prepared_refusing(resumed_from, &[]);
+    }
+
+    fn prepared_refusing(&self, resumed_from: Option<i64>, refused: &[(i64, &str)]) {
+        let refused = refused.iter().map(|(step, why)| (*step, (*why).to_owned())).collect();
+        let prepared = Prepared { resumed_from, refused };
         disk::write_whole(&self.places.prepared(), &serde_json::to_vec(&prepared).unwrap()).unwrap();
     }
 
@@ -146,6 +131,36 @@ impl Pod {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer = client.post(&self.callback).json(&body).send().await.unwrap();
         assert_eq!(answer.status(), 200);
+    }
+
+    /// Saves with this log in its state.
+    fn save_with_log(&self, step: u64, log: &str) {
+        let aside = self.dir.path().join("aside");
+        write_checkpoint(&aside, step);
+        let name = format!("checkpoint-{step}");
+        let state = format!(r#"{{"global_step":{step},"max_steps":200,"log_history":[{log}]}}"#);
+        fs::write(aside.join(&name).join("trainer_state.json"), state).unwrap();
+        fs::rename(aside.join(&name), self.output().join(&name)).unwrap();
+    }
+
+    /// Prints as the trainer under the wrapper does.
+    fn print(&self, line: &str) {
+        fs::create_dir_all(self.places.log().parent().unwrap()).unwrap();
+        let mut log = fs::OpenOptions::new().create(true).append(true).open(self.places.log()).unwrap();
+        writeln!(log, "2026-01-01T00:00:00Z {line}").unwrap();
+    }
+
+    /// Waits until the trainer is to be ended; why.
+    async fn given_up(&self) -> String {
+        let order = async {
+            loop {
+                if let Some(text) = disk::read_text(&self.places.terminate(), 4096) {
+                    return text;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(WAIT, order).await.unwrap()
     }
 
     fn end(&self, exit: i32, asked: bool) {
@@ -250,22 +265,6 @@ async fn a_whole_attempt_is_told_from_the_first_post_to_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trainer_that_was_asked_to_stop_is_interrupted_whatever_it_says() {
-    let mut server = server().await;
-    let pod = Pod::start(tempfile::tempdir().unwrap(), config(), &server, None).await;
-    pod.prepared(None);
-    pod.post(40, &[("current_step", "40"), ("total_steps", "100")]).await;
-    pod.post(100, &[("current_step", "40"), ("total_steps", "100")]).await;
-    pod.save(40);
-    pod.end(0, true);
-    let report = server.until("the end", |it| it.end.is_some()).await;
-    assert_eq!(report.end.map(|end| (end.exit_code, end.failure)), Some((85, None)));
-    assert_eq!(report.progress.unwrap().step, 40);
-    assert_eq!(pod.drained().await.0, 85);
-    pod.stopped().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_trainer_is_let_go_when_nobody_takes_reports() {
     let server = Server { url: "https://localhost:9".to_owned(), grace: 1, ..server().await };
     let pod = Pod::start(tempfile::tempdir().unwrap(), config(), &server, None).await;
@@ -319,48 +318,6 @@ async fn uploads_outlive_the_folder_and_are_found_again() {
     server.delete.lock().unwrap().push(CheckpointKey { lineage: 1, step: 10 });
     server.until("removed", |it| is(it, 10, FilesState::Missing)).await;
     assert!(bucket.list(&format!("{prefix}/checkpoint-10")).await.unwrap().is_empty());
-    pod.stopped().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_trainer_that_does_not_get_on_is_given_up() {
-    let mut server = server().await;
-    let config = RunConfig { stall_seconds: Some(1), ..config() };
-    let pod = Pod::start(tempfile::tempdir().unwrap(), config, &server, None).await;
-    pod.prepared(None);
-    pod.post(7, &[("current_step", "7"), ("total_steps", "100")]).await;
-    let order = async {
-        while !pod.places.terminate().exists() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(WAIT, order).await.unwrap();
-    assert_eq!(fs::read_to_string(pod.places.terminate()).unwrap(), "reason=Stalled\n");
-    pod.end(143, true);
-    let report = server.until("the end", |it| it.end.is_some()).await;
-    let end = report.end.unwrap();
-    let failure = end.failure.unwrap();
-    assert_eq!((end.exit_code, failure.reason.as_str()), (86, "Stalled"));
-    assert!(failure.message.contains("after step 7"), "{}", failure.message);
-    pod.stopped().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_recorded_checkpoint_that_was_damaged_is_not_ready() {
-    let mut server = server().await;
-    let dir = tempfile::tempdir().unwrap();
-    let earlier = dir.path().join("output/lineage-1");
-    write_checkpoint(&earlier, 10);
-    write_manifest(&earlier, 10, UID);
-    fs::write(earlier.join("checkpoint-10/adapter_model.safetensors"), "torn").unwrap();
-    let pod = Pod::start(dir, config(), &server, None).await;
-    pod.prepared(None);
-    server.until("the damage", |it| is(it, 10, FilesState::Corrupt)).await;
-    // The trainer comes by again and saves it whole.
-    fs::remove_dir_all(pod.output().join("checkpoint-10")).unwrap();
-    pod.save(10);
-    let report = server.until("the mended one", |it| is(it, 10, FilesState::Ready)).await;
-    assert_eq!(find(&report, 10).unwrap().attempt, 2);
     pod.stopped().await;
 }
 

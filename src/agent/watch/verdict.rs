@@ -1,10 +1,13 @@
 //! What an exited trainer's attempt counts as: trained to the end, interrupted, incomplete or failed.
 //! Steps decide, never percentages: a trainer that was stopped says 100 % as well. Pure.
 
+use jiff::Timestamp;
+
 use crate::api::{Completion, Failure};
 use crate::protocol::{End, exit};
 
 use super::classify;
+use super::given_up::GivenUp;
 
 /// What is known when the trainer has exited.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,8 +16,8 @@ pub struct Facts {
     pub exit_code: i32,
     /// Whether it had been asked to stop.
     pub asked: bool,
-    /// Seconds and step after which it was given up because no step came.
-    pub stalled: Option<(u32, Option<i64>)>,
+    /// Why it was given up.
+    pub given_up: Option<GivenUp>,
     /// What the runtime takes as the end of training.
     pub completion: Completion,
     /// Steps done in this attempt, as posts and saved states say.
@@ -25,21 +28,25 @@ pub struct Facts {
     pub saved: Option<i64>,
     /// Whether this attempt recorded an end of training.
     pub recorded_end: bool,
-    /// Why it failed, where it exited with something else than 0.
+    /// Why it failed, where it has diverged or exited with something else than 0.
     pub failure: Option<Failure>,
 }
 
 /// How the attempt ended.
 #[must_use]
 pub fn verdict(facts: &Facts) -> End {
+    // Whatever step it has reached: what it has trained since is of no use, and more of the same brings no other.
+    if matches!(facts.given_up, Some(GivenUp::Diverged(_))) {
+        return End { exit_code: exit::USER_ERROR, failure: facts.failure.clone() };
+    }
     let reached = |step: Option<i64>| facts.total.is_some_and(|total| total > 0 && step >= Some(total));
     // A trainer that fails at its last step has trained to the end only if that step is on record.
     let done = if facts.exit_code == 0 { reached(facts.step.max(facts.saved)) } else { reached(facts.saved) };
     if done {
         return End::default();
     }
-    if let Some((seconds, step)) = facts.stalled {
-        return End { exit_code: exit::INCOMPLETE, failure: Some(stalled(facts, seconds, step)) };
+    if let Some(GivenUp::Stalled { seconds, step, at }) = facts.given_up {
+        return End { exit_code: exit::INCOMPLETE, failure: Some(stalled(facts, seconds, step, at)) };
     }
     if facts.exit_code != 0 {
         return failed(facts);
@@ -82,12 +89,13 @@ fn incomplete(facts: &Facts) -> Failure {
     }
 }
 
-fn stalled(facts: &Facts, seconds: u32, step: Option<i64>) -> Failure {
+fn stalled(facts: &Facts, seconds: u32, step: Option<i64>, at: Option<Timestamp>) -> Failure {
     let place = step.map_or_else(|| "before its first step".to_owned(), |step| format!("after step {step}"));
+    let time = at.map(|at| format!("; the last sign of life came at {at:.0}")).unwrap_or_default();
     Failure {
         reason: "Stalled".to_owned(),
-        message: format!("no new step came for {seconds} seconds {place}"),
-        hint: "it resumes by itself; if its steps take that long, raise the stall timeout".to_owned(),
+        message: format!("no new step, line or file came for {seconds} seconds {place}{time}"),
+        hint: "it resumes by itself; if it is silent for that long at work, have the operator's stall timeout raised".to_owned(),
         exit_code: Some(facts.exit_code),
         ..Failure::default()
     }
@@ -95,6 +103,7 @@ fn stalled(facts: &Facts, seconds: u32, step: Option<i64>) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::super::diverge::Row;
     use super::*;
 
     fn facts(exit_code: i32, asked: bool, step: i64, recorded_end: bool) -> Facts {
@@ -103,6 +112,13 @@ mod tests {
 
     fn failure(reason: &str) -> Failure {
         Failure { reason: reason.to_owned(), ..Failure::default() }
+    }
+
+    const STALLED: GivenUp = GivenUp::Stalled { seconds: 600, step: Some(40), at: None };
+
+    fn diverged(exit_code: i32, step: i64) -> Facts {
+        let given_up = Some(GivenUp::Diverged(Row { since: 30, count: 3 }));
+        Facts { given_up, failure: Some(failure("Diverged")), saved: Some(step), ..facts(exit_code, true, step, false) }
     }
 
     #[test]
@@ -141,11 +157,15 @@ mod tests {
                 1,
                 Some("ScriptError"),
             ),
+            ("given up for want of steps", Facts { given_up: Some(STALLED), ..facts(0, true, 40, false) }, 86, Some("Stalled")),
+            ("given up just as it came to its end", Facts { given_up: Some(STALLED), ..facts(0, false, 100, true) }, 0, None),
+            ("diverged, and ended for it", diverged(143, 40), 78, Some("Diverged")),
+            ("diverged to the very end", diverged(0, 100), 78, Some("Diverged")),
             (
-                "given up for want of steps",
-                Facts { stalled: Some((600, Some(40))), ..facts(0, true, 40, false) },
-                86,
-                Some("Stalled"),
+                "asked to stop at its last step, but killed before that was saved",
+                Facts { failure: Some(failure("Interrupted")), saved: Some(80), ..facts(143, true, 100, false) },
+                85,
+                None,
             ),
             ("nothing known at all", Facts::default(), 86, Some("IncompleteRun")),
             ("nothing known, asked", Facts { asked: true, ..Facts::default() }, 85, None),

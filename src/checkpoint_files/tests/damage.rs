@@ -359,6 +359,30 @@ fn safetensors_offsets_must_be_sane() {
 }
 
 #[test]
+fn what_was_saved_after_the_run_had_diverged_is_not_complete() {
+    let nan = |fs: &MemoryFs, name: &str| {
+        fs.edit(&at(name), |whole| {
+            let from = whole.len() - 4;
+            whole.splice(from.., f32::NAN.to_le_bytes());
+        });
+    };
+    let fs = model();
+    nan(&fs, SHARD);
+    let found = look(&fs);
+    assert_eq!(codes(&found), ["weights-lost"]);
+    assert!(!found.complete && !found.resumable && found.reasons[0].is_divergence());
+    assert!(inspect_weights(&fs, &path(DIR), 4).complete, "weights of others are theirs to judge");
+    let fs = adapter();
+    nan(&fs, "adapter_model.safetensors");
+    assert!(look(&fs).complete, "one tensor of two");
+    let state = r#"{"global_step": 4, "log_history": [{"step": 4, "loss": NaN}]}"#;
+    fs.write(&at("trainer_state.json"), state);
+    let found = look(&fs);
+    assert_eq!(codes(&found), ["loss-lost"]);
+    assert!(found.reasons[0].to_string().contains("since step 4"), "{:?}", found.reasons);
+}
+
+#[test]
 fn samples_are_bounded_and_cut_between_characters() {
     let fs = adapter();
     let lines = format!("\n{}\n", "é".repeat(2000)).repeat(40);

@@ -165,3 +165,22 @@ proptest! {
         prop_assert_eq!(state.global_step, 3);
     }
 }
+
+#[test]
+fn a_lost_loss_is_known_in_both_forms_and_an_evaluation_that_is_a_number_outweighs_it() {
+    let lost_at = |log: &str, step| {
+        let state = TrainerState::parse(format!(r#"{{"global_step": 40, "log_history": [{log}]}}"#).as_bytes()).unwrap();
+        state.lost_at(step)
+    };
+    let good = r#"{"step": 10, "loss": 1.0, "grad_norm": NaN}"#;
+    for lost in
+        [r#"{"step": 20, "loss": NaN}"#, r#"{"step": 20, "loss": -Infinity}"#, r#"{"step": 20, "loss": 0.0, "grad_norm": NaN}"#]
+    {
+        let log = format!("{good}, {lost}");
+        assert_eq!((lost_at(&log, 40), lost_at(&log, 20), lost_at(&log, 15)), (Some(20), Some(20), None), "{lost}");
+        assert_eq!(lost_at(&format!(r#"{log}, {{"step": 20, "eval_loss": NaN}}"#), 40), Some(20));
+        assert_eq!(lost_at(&format!(r#"{log}, {{"step": 20, "eval_loss": 1.5}}"#), 40), None);
+        assert_eq!(lost_at(&format!(r#"{log}, {{"step": 30, "loss": 2.0}}"#), 40), None, "it has passed");
+    }
+    assert_eq!(lost_at(r#"{"step": 10, "loss": 0.0, "grad_norm": 0.0}"#, 40), None);
+}

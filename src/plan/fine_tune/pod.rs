@@ -77,6 +77,7 @@ pub fn config(resolution: &Resolution, next: NextAttempt, settings: &Settings) -
         completion: resolution.runtime.spec.completion,
         settle_seconds: settings.settle_seconds,
         stall_seconds: settings.stall_seconds,
+        divergence_points: settings.divergence_points,
     }
 }
 

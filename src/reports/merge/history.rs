@@ -10,11 +10,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
-pub(super) use events::has_save;
+/// Whether the history of this run tells of a save.
+pub(super) fn has_save(observed: &Observed<'_>, uid: &str, reported: &ReportedCheckpoint) -> bool {
+    observed.history.is_some_and(|history| belongs(history, uid) && events::has_save(&history.spec, reported))
+}
 
 use super::{Observed, RunSpeaker};
 use crate::api::{AttemptLog, Checkpoint, FineTune, FineTuneHistory, FineTuneHistorySpec, GROUP, Series, VERSION, names};
-use crate::protocol::{CheckpointKey, Report};
+use crate::protocol::{CheckpointKey, Report, ReportedCheckpoint};
 
 const MAX_SERIES: usize = 64;
 const MAX_LOGS: usize = 20;
@@ -52,7 +55,7 @@ pub(super) fn history(
     if let Some(resumed) = events::resumed(&history.spec.logs, speaker.attempt, report, news.now) {
         fresh.insert(0, resumed);
     }
-    events::append(&mut history.spec.events, fresh);
+    events::append(&mut history.spec, fresh);
     if !report.series.is_empty() {
         history.spec.series = merged_series(&history.spec.series, report);
     }

@@ -1,69 +1,13 @@
 //! Whole reports against whole worlds: what is written, and that nothing is when nothing is new.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::*;
 use crate::api::Progress;
 use crate::protocol::End;
-use crate::reports::fixtures;
-
-/// What is stored, with everything a test may want to change.
-#[derive(Clone)]
-struct World {
-    fine_tune: FineTune,
-    checkpoints: Vec<Arc<Checkpoint>>,
-    taken: BTreeSet<String>,
-    history: Option<FineTuneHistory>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self { fine_tune: fixtures::fine_tune(), checkpoints: vec![], taken: BTreeSet::new(), history: None }
-    }
-
-    fn observed(&self) -> Observed<'_> {
-        Observed {
-            fine_tune: &self.fine_tune,
-            checkpoints: &self.checkpoints,
-            taken: &self.taken,
-            history: self.history.as_ref(),
-            default_output: None,
-        }
-    }
-
-    fn merge(&self, speaker: &RunSpeaker, report: &Report) -> Writes {
-        merge(speaker, &self.observed(), report, now()).expect("writes")
-    }
-
-    /// The world after the API server has taken the writes.
-    fn after(&self, writes: Writes) -> Self {
-        let mut world = self.clone();
-        for mut made in writes.create {
-            made.metadata.uid = Some(format!("uid-{}", made.spec.step));
-            made.metadata.generation = Some(1);
-            world.checkpoints.push(Arc::new(made));
-        }
-        for write in writes.statuses {
-            let place = world.checkpoints.iter_mut().find(|made| made.metadata.name.as_ref() == Some(&write.name));
-            Arc::make_mut(place.expect("the Checkpoint")).status = Some(write.status);
-        }
-        if let Some(history) = writes.history {
-            world.history = Some(history);
-        }
-        if let Some(write) = writes.progress {
-            world.fine_tune.status.get_or_insert_default().progress = Some(write.progress);
-        }
-        world
-    }
-}
-
-fn now() -> Timestamp {
-    "2026-11-20T10:01:00Z".parse().expect("a time")
-}
+use crate::reports::fixtures::{self, World, now};
 
 fn attempt(number: i64) -> RunSpeaker {
     RunSpeaker { attempt: number, ..fixtures::speaker() }
@@ -217,6 +161,29 @@ fn a_checkpoint_somebody_deleted_does_not_come_back_until_it_is_saved_anew() {
     let mut again = fixtures::report();
     again.checkpoints[0].attempt = 2;
     assert_eq!(after.merge(&attempt(2), &again).create.len(), 1);
+}
+
+#[test]
+fn what_retention_has_deleted_is_not_made_again_however_long_ago_it_was_saved() {
+    let (mut world, mut made) = (World::new(), 0);
+    let mut report = fixtures::report();
+    for round in 1..=250 {
+        // The policy is Retain: the files stay, and every report tells of them all.
+        report.checkpoints = (1..=round).map(|n| fixtures::reported(n * 10)).collect();
+        let writes = world.merge(&fixtures::speaker(), &report);
+        made += writes.create.len();
+        world = world.after(writes);
+        world.checkpoints.drain(..world.checkpoints.len().saturating_sub(2));
+    }
+    assert_eq!((made, world.checkpoints.len()), (250, 2));
+    let history = world.history.clone().expect("a history");
+    assert_eq!((history.spec.events.len(), history.spec.earlier_saves.len()), (100, 1));
+    world.history = Some(FineTuneHistory { metadata: kube::api::ObjectMeta::default(), ..history });
+    assert_eq!(
+        world.merge(&fixtures::speaker(), &report).create.len(),
+        248,
+        "what another run has saved says nothing of this one"
+    );
 }
 
 #[test]

@@ -4,10 +4,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::News;
-use crate::api::{AttemptLog, FineTuneHistory, HistoryEvent};
+use crate::api::{AttemptLog, EarlierSaves, FineTuneHistorySpec, HistoryEvent};
 use crate::protocol::{CheckpointKey, FilesState, Report, ReportedCheckpoint, exit};
 
 const MAX_EVENTS: usize = 100;
+const MAX_EARLIER_SAVES: usize = 32;
 const SAVED: &str = "CheckpointSaved";
 const RESUMED: &str = "Resumed";
 const ENDED: &str = "AttemptEnded";
@@ -27,10 +28,39 @@ fn saved_by(event: &HistoryEvent) -> Option<(i64, CheckpointKey)> {
 }
 
 /// Whether the history tells of this very save: then its object has been there, and somebody has deleted it.
-pub(in crate::reports::merge) fn has_save(history: Option<&FineTuneHistory>, reported: &ReportedCheckpoint) -> bool {
+pub(in crate::reports::merge) fn has_save(history: &FineTuneHistorySpec, reported: &ReportedCheckpoint) -> bool {
     let key = CheckpointKey { lineage: reported.lineage.max(1), step: reported.step };
-    let saved = history.map(|history| history.spec.events.as_slice()).unwrap_or_default();
-    saved.iter().filter_map(saved_by).any(|save| save == (reported.attempt, key))
+    let told = history.events.iter().filter_map(saved_by).any(|save| save == (reported.attempt, key));
+    told || history.earlier_saves.iter().any(|saves| covers(saves, reported.attempt, key))
+}
+
+const fn covers(saves: &EarlierSaves, attempt: i64, key: CheckpointKey) -> bool {
+    saves.lineage == key.lineage && attempt <= saves.attempt && key.step <= saves.up_to_step
+}
+
+/// Drops the oldest events; their saves stay known, or the next report would make the Checkpoints again that somebody has deleted.
+pub(super) fn forget(history: &mut FineTuneHistorySpec, count: usize) {
+    let gone = history.events.drain(..count.min(history.events.len()));
+    for (attempt, key) in gone.as_slice().iter().filter_map(saved_by).collect::<Vec<_>>() {
+        remember(&mut history.earlier_saves, attempt, key);
+    }
+}
+
+/// Adds a save. Of too many attempts, the two oldest of one lineage become one.
+fn remember(all: &mut Vec<EarlierSaves>, attempt: i64, CheckpointKey { lineage, step }: CheckpointKey) {
+    match all.iter_mut().find(|saves| saves.lineage == lineage && saves.attempt == attempt) {
+        Some(saves) => saves.up_to_step = saves.up_to_step.max(step),
+        None => all.push(EarlierSaves { lineage, attempt, up_to_step: step }),
+    }
+    if all.len() <= MAX_EARLIER_SAVES {
+        return;
+    }
+    all.sort_by_key(|saves| (saves.lineage, saves.attempt));
+    let pair = all.windows(2).position(|pair| pair[0].lineage == pair[1].lineage);
+    let older = all.remove(pair.unwrap_or(0));
+    if let Some(next) = pair.and_then(|at| all.get_mut(at)) {
+        next.up_to_step = next.up_to_step.max(older.up_to_step);
+    }
 }
 
 /// Saves the history does not tell of: those made now, and those beyond the last it tells of (whose write was lost).
@@ -86,10 +116,9 @@ pub(super) fn resumed(logs: &[AttemptLog], attempt: i64, report: &Report, now: T
 }
 
 /// Appends events; the last hundred stay.
-pub(super) fn append(events: &mut Vec<HistoryEvent>, fresh: Vec<HistoryEvent>) {
-    events.extend(fresh);
-    let excess = events.len().saturating_sub(MAX_EVENTS);
-    events.drain(..excess);
+pub(super) fn append(history: &mut FineTuneHistorySpec, fresh: Vec<HistoryEvent>) {
+    history.events.extend(fresh);
+    forget(history, history.events.len().saturating_sub(MAX_EVENTS));
 }
 
 #[cfg(test)]
@@ -105,14 +134,36 @@ mod tests {
         assert_eq!(saved_by(&HistoryEvent { reason: ENDED.into(), ..event }), None);
     }
 
+    fn save(attempt: i64, key: CheckpointKey) -> HistoryEvent {
+        HistoryEvent { reason: SAVED.into(), message: saved_message(attempt, key, "run"), ..HistoryEvent::default() }
+    }
+
+    fn has(history: &FineTuneHistorySpec, attempt: i64, lineage: i64, step: i64) -> bool {
+        has_save(history, &ReportedCheckpoint { lineage, attempt, ..crate::reports::fixtures::reported(step) })
+    }
+
     #[test]
-    fn the_last_hundred_events_stay() {
-        let mut events = Vec::new();
-        for round in 0..30 {
-            let event = HistoryEvent { message: round.to_string(), ..HistoryEvent::default() };
-            append(&mut events, vec![event; 5]);
+    fn the_last_hundred_events_stay_and_saves_before_them_are_known() {
+        let mut history = FineTuneHistorySpec::default();
+        for round in 1..=150 {
+            append(&mut history, vec![save(1, CheckpointKey { lineage: 1, step: round * 10 }), HistoryEvent::default()]);
         }
-        assert_eq!(events.len(), 100);
-        assert_eq!(events.first().map(|event| event.message.as_str()), Some("10"));
+        assert_eq!(history.events.len(), 100);
+        assert_eq!(history.earlier_saves, [EarlierSaves { lineage: 1, attempt: 1, up_to_step: 1000 }]);
+        assert!((1..=150).all(|round| has(&history, 1, 1, round * 10)));
+        assert!(!has(&history, 1, 1, 1510) && !has(&history, 2, 1, 10) && !has(&history, 1, 2, 10));
+    }
+
+    #[test]
+    fn very_many_attempts_are_summed_up_without_forgetting_a_save() {
+        let mut history = FineTuneHistorySpec::default();
+        let steps = |attempt: i64| 1000 - attempt;
+        for attempt in 1..=300 {
+            let lineage = 1 + attempt / 200;
+            append(&mut history, vec![save(attempt, CheckpointKey { lineage, step: steps(attempt) })]);
+        }
+        assert_eq!(history.earlier_saves.len(), MAX_EARLIER_SAVES);
+        assert!((1..=300).all(|attempt| has(&history, attempt, 1 + attempt / 200, steps(attempt))));
+        assert!(!has(&history, 301, 2, 700));
     }
 }

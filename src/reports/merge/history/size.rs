@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::events;
 use crate::api::{AttemptLog, FineTuneHistorySpec, Series};
 
 /// Most bytes of the serialized spec; the rest up to 64 KiB is left for metadata.
@@ -20,7 +21,8 @@ pub(super) fn fit(spec: &mut FineTuneHistorySpec) {
         return;
     }
     cut_logs(&mut spec.logs);
-    keep_last(&mut spec.events, EVENT_BYTES);
+    let (kept, _) = last_that_fit(&spec.events, EVENT_BYTES);
+    events::forget(spec, spec.events.len().saturating_sub(kept));
     let mut size = bytes(spec);
     while size > MAX_BYTES {
         let longest = spec.series.iter_mut().max_by_key(|series| series.steps.len());
@@ -42,22 +44,21 @@ fn cut_logs(logs: &mut [AttemptLog]) {
         if index == 1 {
             share = EARLIER_LOG_BYTES;
         }
-        share = keep_last(&mut log.lines, share);
+        let (kept, left) = last_that_fit(&log.lines, share);
+        log.lines.drain(..log.lines.len().saturating_sub(kept));
+        share = left;
     }
 }
 
-/// Keeps the last items that fit into `share` bytes; what is left of it.
-fn keep_last<T: Serialize>(items: &mut Vec<T>, share: usize) -> usize {
-    let mut left = share;
-    let mut kept = 0;
+/// How many of the last items fit into `share` bytes, and what is left of it.
+fn last_that_fit<T: Serialize>(items: &[T], share: usize) -> (usize, usize) {
+    let (mut left, mut count) = (share, 0);
     for item in items.iter().rev() {
         let Some(rest) = left.checked_sub(bytes(item) + 1) else { break };
         left = rest;
-        kept += 1;
+        count += 1;
     }
-    let gone = items.len() - kept;
-    items.drain(..gone);
-    left
+    (count, left)
 }
 
 /// Every second point goes; the last one stays.
@@ -92,6 +93,7 @@ mod tests {
         FineTuneHistorySpec {
             series: (0..64).map(series).collect(),
             events: vec![HistoryEvent { message: "m".repeat(200), ..HistoryEvent::default() }; 100],
+            earlier_saves: Vec::new(),
             logs: (1..=20).map(|attempt| AttemptLog { attempt, lines: vec!["l".repeat(2048); 200] }).collect(),
         }
     }
