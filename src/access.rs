@@ -138,6 +138,13 @@ const GRANTS: &[Grant] = &[
     ),
     grant(
         Scope::Watched,
+        "",
+        &["services"],
+        &["create", "get"],
+        "the nodes of a run find each other by the name of a Service, made once and gone with the run; where its name is taken, one look tells by whom",
+    ),
+    grant(
+        Scope::Watched,
         "events.k8s.io",
         &["events"],
         &["create", "patch"],

@@ -58,6 +58,8 @@ pub mod env {
     pub const REPORT_CA: &str = "FINETUNE_REPORT_CA";
     /// URL of the report server, without path.
     pub const REPORT_URL: &str = "FINETUNE_REPORT_URL";
+    /// Rank of the pod among the nodes of the attempt; absent where there is but one.
+    pub const NODE: &str = "FINETUNE_NODE";
 }
 
 /// Port of the local endpoint Hugging Face's callback posts progress to.
@@ -87,6 +89,9 @@ pub struct RunConfig {
     pub attempt: i64,
     /// Lineage this attempt writes to.
     pub lineage: i64,
+    /// Nodes the attempt is spread over.
+    #[serde(default = "one")]
+    pub nodes: i32,
     /// The base model.
     pub base_model: Input,
     /// The training data.
@@ -115,6 +120,10 @@ pub struct RunConfig {
     /// Logged points in a row whose loss is no number after which the run has diverged; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub divergence_points: Option<u32>,
+}
+
+const fn one() -> i32 {
+    1
 }
 
 impl RunConfig {

@@ -80,6 +80,7 @@ fn broken_by_type(case: &Case) -> Vec<String> {
         "CheckpointPermission" => CheckpointPermission,
         "Dataset" => Dataset,
         "BaseModel" => BaseModel,
+        "TrainingRuntime" => TrainingRuntime,
         "ServingRuntime" => ServingRuntime,
     })
 }

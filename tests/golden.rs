@@ -84,6 +84,7 @@ fn described(change: &Change) -> Value {
         Change::AddFinalizer(name) => json!({"addFinalizer": name}),
         Change::CreateOnce(Child::Job(job)) => json!({"createOnce": readable(serde_json::to_value(job).unwrap())}),
         Change::CreateOnce(Child::Claim(claim)) => json!({"createOnce": claim}),
+        Change::CreateOnce(Child::Service(service)) => json!({"createOnce": service}),
         other => json!(format!("{other:?}")),
     }
 }

@@ -82,6 +82,7 @@ async fn a_lineage_without_checkpoints_in_the_store_begins_with_the_base_model()
         uid: "0123456789abcdef".to_owned(),
         attempt: 1,
         lineage: 1,
+        nodes: 1,
         base_model: hub("org/model"),
         dataset: hub("org/data"),
         validation_dataset: None,

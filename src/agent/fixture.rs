@@ -26,6 +26,7 @@ pub(crate) fn config() -> RunConfig {
         uid: UID.to_owned(),
         attempt: 2,
         lineage: 1,
+        nodes: 1,
         base_model: hub("org/model"),
         dataset: hub("org/data"),
         validation_dataset: None,

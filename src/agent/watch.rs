@@ -15,6 +15,7 @@ pub mod lines;
 pub mod log;
 pub mod lookout;
 pub mod metric;
+pub mod part;
 pub mod places;
 pub mod posted;
 pub mod progress;
@@ -41,6 +42,7 @@ use tokio::time::sleep;
 pub use places::Places;
 
 use self::lookout::Lookout;
+use self::part::Part;
 use self::reporter::Reporter;
 use self::scan::Scanner;
 use self::session::{Pace, Session, Sources};
@@ -66,9 +68,9 @@ pub struct Arguments {
     /// Seconds for the last report, before the trainer's container is let go.
     #[arg(long, default_value_t = 30)]
     pub grace: u64,
-    /// Nodes the run is spread over.
-    #[arg(long, env = "PET_NNODES", default_value_t = 1)]
-    pub nodes: u32,
+    /// Rank of this pod among the nodes of the run.
+    #[arg(long, env = env::NODE, default_value_t = 0)]
+    pub node: u32,
     /// Reports nothing, for runs without a controller.
     #[arg(long)]
     pub no_reports: bool,
@@ -169,7 +171,7 @@ async fn watch_with(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WatchError> {
     let places = arguments.places.clone();
-    let pace = pace(arguments);
+    let pace = pace(arguments, Part::of(config.nodes, arguments.node));
     let mut tasks = JoinSet::new();
     let (posted, posts) = mpsc::channel(QUEUE);
     tasks.spawn(callback::serve(listener, posted));
@@ -182,17 +184,23 @@ async fn watch_with(
     let (orders, ordered) = mpsc::channel(QUEUE);
     let dir = places.lineage(&config);
     let since = disk::modified(&places.prepared()).unwrap_or_default();
-    let (known, output, folder, refused) = (Arc::clone(&config), places.output.clone(), dir.clone(), prepared.refused.clone());
-    let lookout = spawn_blocking(move || Lookout::new(known, &output, folder, since).refusing(refused)).await?;
-    let means = (bucket.clone(), prepared.resumed_from);
-    let scanner = Scanner::new(Arc::clone(&config), (places.output.clone(), dir), means, lookout, heard);
-    tasks.spawn(scanner.run(pace.scan, ordered));
-    let session = Session::new(config, (places, pace), &prepared, Reporter::new(client), bucket);
+    if pace.part.leads() {
+        let (known, output, folder) = (Arc::clone(&config), places.output.clone(), dir.clone());
+        let refused = prepared.refused.clone();
+        let lookout = spawn_blocking(move || Lookout::new(known, &output, folder, since).refusing(refused)).await?;
+        let means = (bucket.clone(), prepared.resumed_from);
+        let scanner = Scanner::new(Arc::clone(&config), (places.output.clone(), dir), means, lookout, heard);
+        tasks.spawn(scanner.run(pace.scan, ordered));
+    } else {
+        drop((heard, ordered));
+    }
+    let reporter = Reporter::new(client.filter(|_| pace.part.leads()));
+    let session = Session::new(config, (places, pace), &prepared, reporter, bucket);
     session.run(Sources { posts, news, orders, stop }).await;
     Ok(())
 }
 
-const fn pace(arguments: &Arguments) -> Pace {
+const fn pace(arguments: &Arguments, part: Part) -> Pace {
     const fn at_least(milliseconds: u64) -> Duration {
         Duration::from_millis(if milliseconds == 0 { 1 } else { milliseconds })
     }
@@ -200,7 +208,7 @@ const fn pace(arguments: &Arguments) -> Pace {
         scan: at_least(arguments.scan_interval),
         poll: at_least(arguments.poll_interval),
         grace: Duration::from_secs(arguments.grace),
-        many_nodes: arguments.nodes > 1,
+        part,
     }
 }
 

@@ -91,7 +91,8 @@ pub struct FineTuneSpec {
     /// startFrom says what a new attempt begins with.
     #[serde(default)]
     pub start_from: StartFrom,
-    /// retries is how many failures an attempt survives; evictions and preemptions are never counted.
+    /// retries is how many failures are survived, by an attempt on one node or by all attempts of a run on several nodes; evictions and
+    /// preemptions are never counted.
     #[serde(default = "three")]
     #[schemars(range(min = 0, max = 100))]
     pub retries: i32,
@@ -181,7 +182,8 @@ pub struct HardwareChoice {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub profile: Option<String>,
-    /// nodes the run is spread over.
+    /// nodes the run is spread over. More than one needs a runtime with distributed: Torchrun and an output all nodes can write to; when one
+    /// node fails, all begin again from the last good checkpoint.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1024))]
     pub nodes: i32,
@@ -227,7 +229,7 @@ pub struct VolumeTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
-    /// accessModes of the claim; ReadWriteOnce when empty.
+    /// accessModes of the claim; when empty ReadWriteOnce, or ReadWriteMany for a run on several nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), inner(length(max = 32)), extend("x-kubernetes-list-type" = "set"))]
     pub access_modes: Vec<String>,

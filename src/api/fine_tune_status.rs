@@ -33,6 +33,10 @@ pub struct FineTuneStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub restarts: i64,
+    /// failures counted against spec.retries since restarts was raised, of a run on several nodes; one on a single node counts in its Job.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub failures: i32,
     /// jobName of the newest attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
@@ -124,6 +128,10 @@ pub struct Resolved {
     /// parametersDigest is the SHA-256 of the parameters file.
     #[schemars(length(max = 80))]
     pub parameters_digest: String,
+    /// nodes the attempt is spread over.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1))]
+    pub nodes: i32,
     /// gpus of all nodes together.
     #[serde(default)]
     #[schemars(range(min = 0))]
@@ -132,6 +140,10 @@ pub struct Resolved {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub generation: i64,
+}
+
+const fn one() -> i32 {
+    1
 }
 
 /// One attempt.

@@ -50,3 +50,6 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// Our value of [`MANAGED_BY`].
 pub const MANAGER: &str = "finetune-operator";
+
+/// Annotation the Job controller puts on each pod of an indexed Job: its rank.
+pub const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";

@@ -24,6 +24,10 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.env) || self.env.all(e, !e.name.startsWith('PET_') && !e.name.startsWith('FINETUNE_') && !e.name.startsWith('KUBEFLOW_TRAINER_'))",
+    "env names that start with PET_, FINETUNE_ or KUBEFLOW_TRAINER_ are set by the operator"
+))]
 pub struct TrainingRuntimeSpec {
     /// displayName is what people call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,7 +73,8 @@ pub struct TrainingRuntimeSpec {
     /// completion is Verified (success needs the recorded end of training) or ExitCode (exit 0 is enough).
     #[serde(default)]
     pub completion: Completion,
-    /// distributed is how the processes of several GPUs and nodes find each other.
+    /// distributed is how the processes of several GPUs and nodes find each other: None (the script sees to the GPUs of its node by itself,
+    /// and runs on one node) or Torchrun (the command starts torchrun, which is configured by PET_ variables).
     #[serde(default)]
     pub distributed: Distributed,
     /// sharedMemory is the size of /dev/shm, as a Kubernetes quantity; half of the memory of the profile when absent.
@@ -151,10 +156,10 @@ pub enum Completion {
 /// How the processes of a run find each other.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Distributed {
-    /// One process on one node.
+    /// They do not: one command on one node.
     #[default]
     None,
-    /// The PET_* environment of torchrun.
+    /// By the PET_ environment of torchrun.
     Torchrun,
 }
 

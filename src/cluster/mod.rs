@@ -144,6 +144,10 @@ impl Cluster {
                 let api: Api<corev1::PersistentVolumeClaim> = self.beside(subject);
                 create(&api, claim.as_ref(), |found| found.labels().get(names::FINE_TUNE_UID) == Some(&uid)).await
             }
+            Child::Service(service) => {
+                let api: Api<corev1::Service> = self.beside(subject);
+                create(&api, service.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
+            }
         }
     }
 

@@ -79,6 +79,8 @@ pub enum Child {
     Job(Box<batch::Job>),
     /// A claim made from a template.
     Claim(Box<corev1::PersistentVolumeClaim>),
+    /// A Service by whose name the nodes of a run find each other.
+    Service(Box<corev1::Service>),
 }
 
 /// Names a child to delete.

@@ -35,6 +35,18 @@ pub fn claim(fine_tune: &str, uid: &str) -> String {
     format!("{fine_tune}-{}", short_uid(uid))
 }
 
+/// Name of the Service by which the nodes of a run find each other.
+#[must_use]
+pub fn service(fine_tune: &str, uid: &str) -> String {
+    format!("{fine_tune}-{}", short_uid(uid))
+}
+
+/// Host name of the first node of an attempt, as its other nodes see it.
+#[must_use]
+pub fn first_node(fine_tune: &str, uid: &str, attempt: i64) -> String {
+    format!("{}-0.{}", job(fine_tune, uid, attempt), service(fine_tune, uid))
+}
+
 /// The output as a URI: `volume://claim/path` or `s3://bucket/prefix`, without trailing slash.
 #[must_use]
 pub fn output_uri(output: &Output, fine_tune: &str, uid: &str) -> String {
@@ -84,6 +96,7 @@ mod tests {
             collect_job(&name, uid, 99_999),
             delete_job(&name, uid),
             claim(&name, uid),
+            service(&name, uid),
             checkpoint_job("delete", uid),
             checkpoint_job("import", uid),
         ] {

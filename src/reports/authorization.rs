@@ -10,8 +10,6 @@ use super::authentication::PodIdentity;
 use super::refusal::Refusal;
 use crate::api::{Checkpoint, FineTune, names};
 
-const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
-
 /// What the Job of a pod belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Owner<'a> {
@@ -120,8 +118,8 @@ fn is_attempt(fine_tune: &FineTune, job: &batch::Job, attempt: i64, role: RunRol
 }
 
 fn node(pod: &corev1::Pod) -> u32 {
-    let annotation = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(COMPLETION_INDEX));
-    let index = annotation.or_else(|| labels(&pod.metadata).get(COMPLETION_INDEX));
+    let annotation = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::COMPLETION_INDEX));
+    let index = annotation.or_else(|| labels(&pod.metadata).get(names::COMPLETION_INDEX));
     index.and_then(|index| index.parse().ok()).unwrap_or(0)
 }
 
@@ -158,7 +156,7 @@ mod tests {
     #[test]
     fn the_rank_comes_from_the_completion_index() {
         let said = said(|pod, _, _| {
-            pod.metadata.annotations.get_or_insert_default().insert(COMPLETION_INDEX.into(), "3".into());
+            pod.metadata.annotations.get_or_insert_default().insert(names::COMPLETION_INDEX.into(), "3".into());
         });
         assert_eq!(said, Ok(Speaker::Run(RunSpeaker { node: 3, ..fixtures::speaker() })));
     }

@@ -17,6 +17,7 @@ mod forgery;
 mod harness;
 mod imports;
 mod inputs;
+mod nodes;
 mod queue;
 mod run;
 mod schema;

@@ -147,7 +147,8 @@ fn killed(evidence: &Evidence<'_>) -> String {
 }
 
 fn script_error(evidence: &Evidence<'_>) -> String {
-    let lines: Vec<_> = evidence.log.iter().map(|line| message(line).trim_end()).collect();
+    let lines: Vec<_> = evidence.log.iter().map(|line| without_rank(message(line)).trim_end()).collect();
+    let lines = before_launcher(&lines);
     let start = lines.len().saturating_sub(QUOTED_LINES);
     let last = lines.get(start..).unwrap_or_default().join("\n");
     let cut = last.ceil_char_boundary(last.len().saturating_sub(QUOTED_BYTES));
@@ -161,6 +162,18 @@ fn script_error(evidence: &Evidence<'_>) -> String {
         None if last.is_empty() => format!("the trainer {ending} and logged nothing"),
         None => format!("the trainer {ending}; its last lines:\n{last}"),
     }
+}
+
+/// A line as its process wrote it: of several, each puts its rank before what ends it (`[rank0]: ValueError: no rows`).
+fn without_rank(line: &str) -> &str {
+    let prefixed = line.strip_prefix("[rank").and_then(|rest| rest.split_once("]: "));
+    prefixed.filter(|(rank, _)| rank.bytes().all(|byte| byte.is_ascii_digit())).map_or(line, |(_, line)| line)
+}
+
+/// The lines before a launcher of several processes tells at length that one of them has failed.
+fn before_launcher<'a, 'b>(lines: &'a [&'b str]) -> &'a [&'b str] {
+    let told = lines.iter().position(|line| line.contains("failed (exitcode: ") && line.contains("local_rank: "));
+    told.and_then(|told| lines.get(..told)).filter(|lines| !lines.is_empty()).unwrap_or(lines)
 }
 
 /// Whether a line is the last of a Python traceback, such as `ValueError: no rows`.
@@ -276,6 +289,22 @@ mod tests {
         assert!(failure.message.starts_with("the trainer ended with code 1: my.pkg.CustomError: it broke"));
         assert!(failure.message.len() <= 4096);
         assert!(classified(1, &[]).message.ends_with("logged nothing"));
+    }
+
+    #[test]
+    fn what_a_launcher_says_of_its_processes_does_not_hide_what_they_said() {
+        let failure = classified(
+            1,
+            &[
+                "[rank1]: Traceback (most recent call last):",
+                "[rank1]: my.pkg.CustomError: it broke",
+                "E1121 14:17:29.294000 12264 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 1) local_rank: 0 (pid: 7)",
+                "Traceback (most recent call last):",
+                "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ",
+            ],
+        );
+        let said = "the trainer ended with code 1: my.pkg.CustomError: it broke\nTraceback (most recent call last):\nmy.pkg.CustomError: it broke";
+        assert_eq!(failure.message, said);
     }
 
     #[test]

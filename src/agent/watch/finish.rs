@@ -1,7 +1,6 @@
 //! The end of training: the last scan, the verdict, and what is left beside the checkpoints. Effects only.
 
 use std::io;
-use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -11,11 +10,15 @@ use super::disk;
 use super::ended::Ended;
 use super::given_up::GivenUp;
 use super::log;
+use super::part::Part;
 use super::scan::Order;
 use super::session::{HISTORY, Session, Sources};
 use super::verdict::{Facts, verdict};
 use crate::agent::store::lineage_prefix;
-use crate::protocol::{End, FilesState};
+use crate::{
+    api::Completion,
+    protocol::{End, FilesState},
+};
 
 impl Session {
     /// Brings everything on record and decides how the attempt has ended.
@@ -35,7 +38,7 @@ impl Session {
     /// Has the scanner prove what the trainer has left.
     async fn last_scan(&mut self, sources: &mut Sources) {
         let (done, mut told) = oneshot::channel();
-        let order = Order::Finish { settle: self.pace.many_nodes, done };
+        let order = Order::Finish { settle: self.pace.part == Part::First, done };
         if sources.orders.send(order).await.is_err() {
             return;
         }
@@ -74,7 +77,8 @@ impl Session {
             exit_code: ended.exit,
             asked: ended.asked,
             given_up: self.given_up,
-            completion: self.config.completion,
+            // How far training came is the first node's to know.
+            completion: if self.pace.part.leads() { self.config.completion } else { Completion::ExitCode },
             step: self.tracker.proven_step(),
             total: self.tracker.total(),
             saved: self.checkpoints.iter().filter(ready).map(|it| it.step).max(),
@@ -85,9 +89,9 @@ impl Session {
 
     /// Writes history, log and verdict beside the checkpoints, and uploads them where those go.
     async fn leave_records(&self, end: &End) {
-        let attempt = self.config.attempt;
+        let stem = self.pace.part.record_stem(self.config.attempt);
         let end = serde_json::to_vec(end).unwrap_or_default();
-        let (names, written) = self.write_records(format!("logs/attempt-{attempt}"), end).await;
+        let (names, written) = self.write_records(&stem, end).await;
         if let Err(error) = written {
             tracing::warn!(%error, "history or log not written");
         }
@@ -102,15 +106,17 @@ impl Session {
         }
     }
 
-    async fn write_records(&self, stem: String, end: Vec<u8>) -> ([String; 3], io::Result<()>) {
-        let names = [HISTORY.to_owned(), format!("{stem}.log"), format!("{stem}.end.json")];
-        let [history, copy, record]: [PathBuf; 3] = names.each_ref().map(|name| self.places.lineage(&self.config).join(name));
-        let (lines, log) = (self.history.to_lines(), self.places.log());
+    async fn write_records(&self, stem: &str, end: Vec<u8>) -> (Vec<String>, io::Result<()>) {
+        let dir = self.places.lineage(&self.config);
+        let mut names = vec![format!("{stem}.log"), format!("{stem}.end.json")];
+        let (copy, record) = (dir.join(&names[0]), dir.join(&names[1]));
+        let history = self.pace.part.leads().then(|| (dir.join(HISTORY), self.history.to_lines()));
+        names.extend(history.is_some().then(|| HISTORY.to_owned()));
+        let log = self.places.log();
         let write = move || {
+            let history = history.map_or(Ok(()), |(path, lines)| disk::write_whole(&path, lines.as_bytes()));
             // Each for itself: a full disk may still take the small ones.
-            let results =
-                [disk::write_whole(&record, &end), disk::write_whole(&history, lines.as_bytes()), log::copy(&log, &copy)];
-            results.into_iter().collect()
+            [disk::write_whole(&record, &end), history, log::copy(&log, &copy)].into_iter().collect()
         };
         (names, spawn_blocking(write).await.unwrap_or_else(|error| Err(io::Error::other(error))))
     }

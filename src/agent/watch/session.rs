@@ -15,6 +15,7 @@ use super::diverge::Divergence;
 use super::ended::Ended;
 use super::given_up::GivenUp;
 use super::log::{self, Follow};
+use super::part::Part;
 use super::places::Places;
 use super::posted::Posted;
 use super::progress::Tracker;
@@ -30,7 +31,7 @@ const SERIES: (usize, usize) = (400, 40 << 10);
 /// How long the end is awaited once the pod is being ended.
 const LAST_WAIT: Duration = Duration::from_secs(10);
 
-/// How often things are looked at, and how long they may take.
+/// How often things are looked at, how long they may take, and for which part of the run.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// Between two scans for checkpoints.
@@ -39,8 +40,8 @@ pub struct Pace {
     pub poll: Duration,
     /// For the last report, before the trainer's container is let go.
     pub grace: Duration,
-    /// Whether other nodes may write into the folder as well.
-    pub many_nodes: bool,
+    /// What part of the run this pod has.
+    pub part: Part,
 }
 
 /// Where the session hears from.
@@ -102,8 +103,9 @@ impl Session {
         let dir = places.lineage(&config);
         let mut history = disk::read_text(&dir.join(HISTORY), MAX_HISTORY).map(|text| History::parse(&text)).unwrap_or_default();
         // At once, so that nobody finds there what is trained again.
-        let unwritten = history.resume_from(prepared.resumed_from.unwrap_or_default());
-        let limit = config.stall_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        let unwritten = history.resume_from(prepared.resumed_from.unwrap_or_default()) && pace.part.leads();
+        // Only the first node knows of steps.
+        let limit = config.stall_seconds.filter(|_| pace.part.leads()).map(|seconds| Duration::from_secs(seconds.into()));
         Self {
             resumed_from: prepared.resumed_from,
             tracker: Tracker::new(prepared.resumed_from),

@@ -32,6 +32,8 @@ struct Server {
     delete: Arc<Mutex<Vec<CheckpointKey>>>,
     /// Seconds an agent gives its last report.
     grace: u64,
+    /// Rank of the pod that is watched.
+    node: u32,
 }
 
 type Shared = (mpsc::UnboundedSender<Report>, Arc<Mutex<Vec<CheckpointKey>>>);
@@ -47,7 +49,7 @@ async fn server() -> Server {
     let delete = Arc::default();
     let app = Router::new().route(REPORT_PATH, post(take)).with_state((sender, Arc::clone(&delete)));
     let (url, ca) = serve(app).await;
-    Server { url, ca, reports, seen: Vec::new(), delete, grace: 30 }
+    Server { url, ca, reports, seen: Vec::new(), delete, grace: 30, node: 0 }
 }
 
 impl Server {
@@ -89,7 +91,7 @@ impl Pod {
             scan_interval: 20,
             poll_interval: 20,
             grace: server.grace,
-            nodes: 1,
+            node: server.node,
             no_reports: false,
         };
         let listener = TcpListener::bind(places.callback_address).await.unwrap();
@@ -326,4 +328,24 @@ async fn a_pod_whose_trainer_never_started_ends_at_once() {
     let server = server().await;
     let pod = Pod::start(tempfile::tempdir().unwrap(), config(), &server, None).await;
     pod.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_leaves_checkpoints_and_reports_to_the_first_and_tells_only_how_its_trainer_ended() {
+    let mut server = server().await;
+    server.node = 1;
+    for (exit, asked, code) in [(0, false, 0), (0, true, 85), (3, false, 3)] {
+        let config = RunConfig { nodes: 2, stall_seconds: Some(1), ..config() };
+        let pod = Pod::start(tempfile::tempdir().unwrap(), config, &server, None).await;
+        pod.prepared(None);
+        pod.save(20);
+        pod.end(exit, asked);
+        assert_eq!(pod.drained().await.0, code, "exit {exit}, asked: {asked}");
+        let mut left: Vec<_> = fs::read_dir(pod.output()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["checkpoint-20", "logs"], "neither manifest nor history");
+        assert!(pod.output().join("logs/attempt-2-node-1.end.json").exists());
+        pod.stopped().await;
+    }
+    assert!(server.reports.try_recv().is_err(), "it reports nothing");
 }

@@ -29,6 +29,7 @@ pub fn collect_job(observed: &ObservedFineTune, training: &batch::Job, attempt: 
     let mut pod = template.clone();
     pod.init_containers = None;
     pod.node_selector = None;
+    pod.subdomain = None;
     pod.tolerations = None;
     pod.containers = vec![corev1::Container {
         name: "collect".into(),

@@ -82,6 +82,11 @@ pub fn attempt(labels: &std::collections::BTreeMap<String, String>) -> i64 {
     labels.get(names::ATTEMPT).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
+/// Rank of a pod among the nodes of its attempt.
+pub fn rank(pod: &corev1::Pod) -> u32 {
+    pod.annotations().get(names::COMPLETION_INDEX).and_then(|index| index.parse().ok()).unwrap_or(0)
+}
+
 fn role(labels: &std::collections::BTreeMap<String, String>) -> Option<&str> {
     labels.get(names::ROLE).map(String::as_str)
 }

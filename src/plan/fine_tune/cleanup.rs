@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::{
     ObservedFineTune,
     agent_job::{self, Place, Removal},
     attempt::is_live,
-    job, outcome,
+    job, lost, outcome,
 };
 use crate::{
     api::{Checkpoint, DeletionPolicy, FineTuneStatus, Output, names as labels},
-    plan::{Change, Child, ChildKind, ChildReference, Next, Notice, Plan, names},
+    plan::{Change, Child, ChildKind, ChildReference, Next, Notice, Plan, condition::conditions, names},
     settings::Settings,
 };
 
 /// The next thing to do on the way out; each waits for the one before.
-pub fn plan(observed: &ObservedFineTune, settings: &Settings) -> Plan<FineTuneStatus> {
+pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) -> Plan<FineTuneStatus> {
     if !observed.has_finalizer() {
         return Plan::nothing();
     }
@@ -23,7 +25,9 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings) -> Plan<FineTuneSt
     let working: Vec<_> = observed.jobs.iter().filter(|job| job.metadata.name.as_deref() != Some(&delete_name)).collect();
     if !working.is_empty() || observed.pods.iter().any(|pod| is_live(pod) && !belongs_to(pod, &delete_name)) {
         let doomed = working.into_iter().filter(|job| job.metadata.deletion_timestamp.is_none());
-        return changes(doomed.map(|job| Change::Delete(ChildReference::of(ChildKind::Job, &job.metadata))).collect());
+        let doomed = doomed.map(|job| Change::Delete(ChildReference::of(ChildKind::Job, &job.metadata))).collect();
+        let next = lost::look_again(observed, Next::OnChange, now);
+        return Plan { status: waits_for_node(observed, now), next, ..changes(doomed) };
     }
     let (kept, doomed): (Vec<_>, Vec<_>) = observed.checkpoints.iter().partition(|checkpoint| is_kept(observed, checkpoint));
     let to_delete: Vec<_> = doomed
@@ -38,6 +42,14 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings) -> Plan<FineTuneSt
         Some(removal) if !observed.namespace_terminating => remove(observed, (&delete_name, &removal), &doomed, settings),
         _ => release(observed, &kept, &doomed, None),
     }
+}
+
+/// The status that says for which node a deletion waits.
+fn waits_for_node(observed: &ObservedFineTune, now: Timestamp) -> Option<FineTuneStatus> {
+    let state = lost::node_lost(observed, now)?;
+    let mut status = observed.status();
+    status.conditions = conditions(&status.conditions, &state, status.observed_generation, now);
+    Some(status)
 }
 
 /// Removes the files, then lets go.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::{api::core::v1 as corev1, apimachinery::pkg::api::resource::Quantity};
 
-use super::{resolution::Resolution, volumes};
+use super::{distributed, resolution::Resolution, volumes};
 use crate::{
     api::Completion,
     protocol::{CALLBACK_PORT, RunConfig, env, paths},
@@ -21,11 +21,13 @@ pub fn watch(resolution: &Resolution, config: &RunConfig, settings: &Settings) -
     let mut mounts = volumes::shared_mounts(resolution);
     mounts.push(volumes::token_mount());
     mounts.push(volumes::mount("tmp", "/tmp"));
+    let mut env = vec![config_env(config), var(env::REPORT_URL, &settings.report_url), var(env::REPORT_CA, &settings.report_ca)];
+    env.extend(distributed::node_env(resolution));
     corev1::Container {
         name: WATCH.into(),
         args: Some(words(&["agent", "watch"])),
         restart_policy: Some("Always".into()),
-        env: Some(vec![config_env(config), var(env::REPORT_URL, &settings.report_url), var(env::REPORT_CA, &settings.report_ca)]),
+        env: Some(env),
         env_from: Some(output_credentials(resolution)),
         volume_mounts: Some(mounts),
         ..agent(settings)
@@ -53,7 +55,7 @@ pub fn prepare(resolution: &Resolution, config: &RunConfig, settings: &Settings)
 }
 
 /// The runtime's container under the wrapper.
-pub fn trainer(resolution: &Resolution, config: &RunConfig) -> corev1::Container {
+pub fn trainer(resolution: &Resolution, config: &RunConfig, launcher_env: Vec<corev1::EnvVar>) -> corev1::Container {
     let runtime = &resolution.runtime.spec;
     let overrides = resolution.spec.trainer.clone().unwrap_or_default();
     let own_command = !overrides.command.is_empty();
@@ -72,7 +74,7 @@ pub fn trainer(resolution: &Resolution, config: &RunConfig) -> corev1::Container
         name: TRAINER.into(),
         image: Some(resolution.image()),
         command: Some(wrapped),
-        env: Some(trainer_env(resolution, config)),
+        env: Some(trainer_env(resolution, config, launcher_env)),
         env_from: Some(overrides.env_from),
         resources: Some(resources(resolution)),
         security_context: Some(overlay(&restricted(false), runtime.security_context.as_ref())),
@@ -83,7 +85,7 @@ pub fn trainer(resolution: &Resolution, config: &RunConfig) -> corev1::Container
 }
 
 /// Ours first, so that `$(NAME)` in the runtime's and the user's values can refer to them; of equal names the user's wins.
-fn trainer_env(resolution: &Resolution, config: &RunConfig) -> Vec<corev1::EnvVar> {
+fn trainer_env(resolution: &Resolution, config: &RunConfig, launcher_env: Vec<corev1::EnvVar>) -> Vec<corev1::EnvVar> {
     let validation = config.validation_dataset.as_ref().map_or("", |input| input.target());
     let callback = format!("http://127.0.0.1:{CALLBACK_PORT}/status");
     let mut all = vec![
@@ -100,6 +102,7 @@ fn trainer_env(resolution: &Resolution, config: &RunConfig) -> Vec<corev1::EnvVa
         var("USER", "trainer"),
         var("PYTHONUNBUFFERED", "1"),
     ];
+    all.extend(launcher_env);
     all.extend(resolution.sources().into_iter().find_map(|(source, ..)| hub_token(source)));
     let overrides = resolution.spec.trainer.iter().flat_map(|trainer| trainer.env.iter());
     for entry in resolution.runtime.spec.env.iter().chain(overrides) {

@@ -4,7 +4,10 @@ mod agent_job;
 mod attempt;
 mod cleanup;
 mod containers;
+mod distributed;
+mod group;
 mod job;
+mod lost;
 mod observed;
 mod outcome;
 mod pod;
@@ -33,7 +36,7 @@ use stage::Stage;
 #[must_use]
 pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) -> Plan<FineTuneStatus> {
     if observed.fine_tune.metadata.deletion_timestamp.is_some() {
-        return cleanup::plan(observed, settings);
+        return cleanup::plan(observed, settings, now);
     }
     if observed.namespace_terminating {
         // Nothing can be made any more, and the run itself is deleted next.
@@ -56,7 +59,8 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     changes.extend(writes(observed, &facts, &stage, launch.as_ref(), settings));
     let status = status::status(observed, &facts, (&stage, launch.as_ref()), now);
     let notices = status::notices(observed, &status);
-    let (status, next) = pace(observed, status, stage.look_again(), settings, now);
+    let next = lost::look_again(observed, stage.look_again(), now);
+    let (status, next) = pace(observed, status, next, settings, now);
     changes.extend(marks(observed, &status));
     changes.extend(surplus(observed));
     Plan { changes, status: Some(status), notices, next }
@@ -74,12 +78,11 @@ fn writes(
         (Stage::Launch, Some(_)) if facts.is_unrecorded(observed) => Vec::new(),
         (Stage::Launch, Some(resolution)) => {
             let claim = resolution.template_claim().filter(|claim| !observed.has_claim(claim.metadata.name.as_deref()));
+            let service = distributed::service(resolution);
             let job = job::training_job(resolution, facts.next_attempt(observed), settings);
-            claim
-                .map(|claim| Change::CreateOnce(Child::Claim(Box::new(claim))))
-                .into_iter()
-                .chain([Change::CreateOnce(Child::Job(Box::new(job)))])
-                .collect()
+            let before = claim.map(|claim| Child::Claim(Box::new(claim))).into_iter();
+            let before = before.chain(service.map(|service| Child::Service(Box::new(service))));
+            before.chain([Child::Job(Box::new(job))]).map(Change::CreateOnce).collect()
         }
         (Stage::Ending, _) => facts
             .job

@@ -5,8 +5,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
 
-use super::containers::{PREPARE, TRAINER};
-use crate::{api::Failure, plan::status_text::cut, protocol::exit};
+use super::{
+    containers::{PREPARE, TRAINER},
+    group,
+};
+use crate::{
+    api::{Attempt, Failure},
+    plan::status_text::cut,
+    protocol::exit,
+};
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +31,9 @@ pub fn outcome(job: &batch::Job, pods: &[Arc<corev1::Pod>]) -> Option<Outcome> {
         return Some(Outcome::Succeeded);
     }
     let failed = condition(job, "Failed")?;
+    if group::is_group(job) {
+        return Some(Outcome::Failed(group::fall(job, pods, &Attempt::default()).failure));
+    }
     Some(Outcome::Failed(failure(failed, pods)))
 }
 
@@ -33,21 +43,22 @@ pub fn finished_at(job: &batch::Job) -> Option<Timestamp> {
     end.last_transition_time.as_ref().map(|time| time.0)
 }
 
-fn condition<'a>(job: &'a batch::Job, kind: &str) -> Option<&'a batch::JobCondition> {
+/// A condition of a Job that is true.
+pub fn condition<'a>(job: &'a batch::Job, kind: &str) -> Option<&'a batch::JobCondition> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True")
 }
 
 /// Why a Job failed: the words of the last pod that failed, else the Job's own.
 fn failure(failed: &batch::JobCondition, pods: &[Arc<corev1::Pod>]) -> Failure {
-    let last_words = pods
+    let last = pods
         .iter()
         .filter_map(|pod| {
-            let (name, terminated) = terminated(pod)?;
+            let (name, terminated) = last_words(pod)?;
             Some((terminated.finished_at.as_ref().map(|time| time.0), name, terminated))
         })
         .max_by_key(|(end, ..)| *end);
-    last_words.map_or_else(
+    last.map_or_else(
         || Failure {
             reason: failed.reason.clone().unwrap_or_else(|| "JobFailed".into()),
             message: failed.message.clone().unwrap_or_else(|| "the Job failed and its pods are gone".into()),
@@ -58,7 +69,7 @@ fn failure(failed: &batch::JobCondition, pods: &[Arc<corev1::Pod>]) -> Failure {
 }
 
 /// The container of a failed pod that is to blame: prepare before trainer.
-fn terminated(pod: &corev1::Pod) -> Option<(&str, &corev1::ContainerStateTerminated)> {
+pub fn last_words(pod: &corev1::Pod) -> Option<(&str, &corev1::ContainerStateTerminated)> {
     let status = pod.status.as_ref()?;
     let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     containers
@@ -68,7 +79,7 @@ fn terminated(pod: &corev1::Pod) -> Option<(&str, &corev1::ContainerStateTermina
 }
 
 /// What the agent wrote into the termination message: a failure, bare or under the key `failure`.
-fn told(terminated: &corev1::ContainerStateTerminated) -> Option<Failure> {
+pub fn told(terminated: &corev1::ContainerStateTerminated) -> Option<Failure> {
     let mut value: serde_json::Value = serde_json::from_str(terminated.message.as_deref()?.trim()).ok()?;
     let failure = value.get_mut("failure").map(serde_json::Value::take).unwrap_or(value);
     let failure: Failure = serde_json::from_value(failure).ok()?;
@@ -76,7 +87,7 @@ fn told(terminated: &corev1::ContainerStateTerminated) -> Option<Failure> {
 }
 
 /// What the exit code alone tells.
-fn guessed(container: &str, terminated: &corev1::ContainerStateTerminated) -> Failure {
+pub fn guessed(container: &str, terminated: &corev1::ContainerStateTerminated) -> Failure {
     let code = terminated.exit_code;
     let words = cut(terminated.message.as_deref().unwrap_or_default(), 2048);
     let (reason, message, hint, user_error) = match (code, terminated.reason.as_deref()) {

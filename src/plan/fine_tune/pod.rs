@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1 as corev1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{attempt::NextAttempt, containers, resolution::Resolution, volumes};
+use super::{attempt::NextAttempt, containers, distributed, resolution::Resolution, volumes};
 use crate::{
-    plan::parameters,
+    plan::{names, parameters},
     protocol::{RunConfig, Start, Store},
     settings::Settings,
 };
@@ -33,7 +33,8 @@ pub fn template(resolution: &Resolution, next: NextAttempt, settings: &Settings)
             containers::watch(resolution, &config, settings),
             containers::prepare(resolution, &config, settings),
         ]),
-        containers: vec![containers::trainer(resolution, &config)],
+        containers: vec![containers::trainer(resolution, &config, distributed::torchrun_env(resolution, next, settings))],
+        subdomain: (resolution.nodes > 1).then(|| names::service(&resolution.name, &resolution.uid)),
         ..corev1::PodSpec::default()
     };
     let default_container = ("kubectl.kubernetes.io/default-container".to_owned(), containers::TRAINER.to_owned());
@@ -62,6 +63,7 @@ pub fn config(resolution: &Resolution, next: NextAttempt, settings: &Settings) -
         uid: resolution.uid.clone(),
         attempt: next.number,
         lineage: next.lineage,
+        nodes: resolution.nodes,
         base_model: volumes::input(&resolution.base_model.spec.source, "spec.baseModel.name", "MODEL_"),
         dataset: source("DATASET_").unwrap_or(dataset),
         validation_dataset: source("VALIDATION_"),

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use serde_json::Value;
 
-use super::ObservedFineTune;
+use super::{ObservedFineTune, distributed};
 use crate::{
     api::{
         BaseModel, Checkpoint, DatasetSpec, FineTuneSpec, HardwareProfile, Output, Resolved, Source, StartPolicy,
@@ -101,6 +101,7 @@ pub fn resolve(observed: &ObservedFineTune, settings: &Settings) -> Result<Resol
         nodes: spec.hardware.nodes,
     };
     problems.extend(resolution.missing_claims(observed));
+    problems.extend(distributed::problems(&resolution, observed));
     if problems.is_empty() { Ok(resolution) } else { Err(problems) }
 }
 
@@ -222,8 +223,8 @@ impl Resolution {
     /// The claim to make from the template, when the output is one.
     pub fn template_claim(&self) -> Option<corev1::PersistentVolumeClaim> {
         let template = self.output.volume_template.as_ref()?;
-        let modes =
-            if template.access_modes.is_empty() { vec!["ReadWriteOnce".to_owned()] } else { template.access_modes.clone() };
+        let asked = template.access_modes.clone();
+        let modes = if asked.is_empty() { distributed::default_access_modes(self.nodes) } else { asked };
         Some(corev1::PersistentVolumeClaim {
             metadata: ObjectMeta {
                 name: Some(names::claim(&self.name, &self.uid)),
@@ -271,6 +272,7 @@ impl Resolution {
             image: self.image(),
             output: names::output_uri(&self.output, &self.name, &self.uid),
             parameters_digest: parameters::digest(&self.parameters),
+            nodes: self.nodes,
             gpus: self.hardware.spec.gpu.count * self.nodes,
             generation: self.generation,
         }

@@ -7,8 +7,9 @@ use k8s_openapi::api::core::v1 as corev1;
 
 use super::{
     ObservedFineTune,
-    attempt::AttemptFacts,
+    attempt::{AttemptFacts, rank},
     ends,
+    group::{self, Fall},
     outcome::{self, Outcome},
 };
 use crate::{
@@ -33,6 +34,10 @@ pub enum Stage {
     Training,
     /// Pods are to end because the user wants a pause or a stop, or because their Job is on its way out.
     Ending,
+    /// One of several nodes failed, or is taken away: the pods of the others end.
+    Falling,
+    /// All pods of several nodes have ended because of one; all are to begin again.
+    Fallen(Fall),
     /// Everything is quiet because the user wants a pause.
     Paused,
     /// Everything is quiet because the user wants a stop.
@@ -67,6 +72,7 @@ impl Stage {
     /// When to look again though nothing changed.
     pub const fn look_again(&self) -> Next {
         match self {
+            Self::Fallen(fall) => Next::After(fall.pause),
             // A last report and the end of its Job come by different watches: give the first a moment.
             Self::Ended => Next::After(Duration::from_secs(GRACE_OF_LAST_REPORT)),
             Self::Starting(_) => Next::After(Duration::from_secs(UNSCHEDULABLE_AFTER)),
@@ -79,6 +85,7 @@ impl Stage {
         match self {
             Self::Succeeded => Some("Succeeded".into()),
             Self::Failed(failure) => Some(failure.reason.clone()),
+            Self::Fallen(fall) => Some(fall.failure.reason.clone()),
             Self::Paused => Some("Paused".into()),
             Self::Stopped => Some("Stopped".into()),
             Self::Launch | Self::Blocked(_) => Some("Interrupted".into()),
@@ -117,10 +124,13 @@ pub fn stage(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) 
     match &facts.job {
         Some(job) if !restarted => match outcome::outcome(job, &facts.pods) {
             Some(Outcome::Succeeded) if quiet => on_record(observed, facts, now).unwrap_or(Stage::Succeeded),
-            Some(Outcome::Failed(failure)) if quiet && !trainer_ran(&facts.pods) => Stage::Failed(failure),
-            Some(Outcome::Failed(failure)) if quiet => on_record(observed, facts, now).unwrap_or(Stage::Failed(failure)),
+            Some(Outcome::Failed(failure)) if quiet => {
+                group::after_fall(observed, facts, now).unwrap_or_else(|| failed(observed, facts, failure, now))
+            }
+            Some(Outcome::Failed(_)) if group::is_group(job) => Stage::Falling,
             Some(_) => Stage::Training,
             None if ends(spec.desired_state) || job.metadata.deletion_timestamp.is_some() => Stage::Ending,
+            None if group::is_falling(job, &facts.pods) => Stage::Falling,
             None => at_work(job, &facts.pods, now),
         },
         Some(job) if outcome::outcome(job, &facts.pods).is_none() => Stage::Ending,
@@ -145,12 +155,23 @@ fn is_on_its_way(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timesta
     status.phase == FineTunePhase::Preparing && unseen && fresh
 }
 
+/// The Job has failed for good.
+fn failed(observed: &ObservedFineTune, facts: &AttemptFacts, failure: Failure, now: Timestamp) -> Stage {
+    let left = if trainer_ran(&facts.pods) { on_record(observed, facts, now) } else { None };
+    left.unwrap_or(Stage::Failed(failure))
+}
+
 /// The Job is over: what is left to do until everything it left is on record.
 fn on_record(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) -> Option<Stage> {
-    let last_pod = facts.pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    let last_pod = facts
+        .pods
+        .iter()
+        .filter(|pod| rank(pod) == 0)
+        .max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
     let progress = observed.status().progress.filter(|progress| progress.attempt == facts.number);
     let ended_by = progress.and_then(|progress| progress.ended_by);
-    // Of several pods only the last counts: an earlier one may have said its end, and that one have died before its first word.
+    // Of several nodes only the first speaks for the run; of several of its pods only the last counts: an earlier one may have said its end,
+    // and that one have died before its first word.
     let ended = ended_by.is_some_and(|ended| last_pod.is_none_or(|pod| pod.metadata.uid.as_deref() == Some(&ended)));
     let collected = facts.collect.as_ref().is_some_and(|job| outcome::finished_at(job).is_some());
     if ended || collected {
@@ -178,7 +199,8 @@ fn at_work(job: &k8s_openapi::api::batch::v1::Job, pods: &[std::sync::Arc<corev1
     if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
         return Stage::Queued(Waiting { reason: QUEUED.into(), message: "waits for its turn; see status.queue".into() });
     }
-    if pods.iter().any(|pod| trainer_started(pod)) {
+    let started = pods.iter().filter(|pod| trainer_started(pod)).count();
+    if i32::try_from(started).is_ok_and(|started| started >= group::nodes(job)) {
         return Stage::Training;
     }
     pods.iter()
@@ -235,7 +257,7 @@ pub const fn phase(stage: &Stage, desired: DesiredState, before: FineTunePhase) 
         Stage::Launch | Stage::Starting(_) => FineTunePhase::Preparing,
         Stage::Queued(_) => FineTunePhase::Queued,
         Stage::Training | Stage::Ended | Stage::Collecting => FineTunePhase::Running,
-        Stage::Ending => match desired {
+        Stage::Ending | Stage::Falling | Stage::Fallen(_) => match desired {
             DesiredState::Paused => FineTunePhase::Pausing,
             DesiredState::Stopped => FineTunePhase::Stopping,
             DesiredState::Running => FineTunePhase::Preparing,

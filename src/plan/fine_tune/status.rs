@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use super::{
     ObservedFineTune,
     attempt::{AttemptFacts, NextAttempt},
-    news,
+    group, lost, news,
     resolution::Resolution,
     stage::{self, Stage},
     turn,
@@ -16,7 +16,7 @@ use crate::{
     api::{Attempt, Cost, DesiredState, Failure, FineTunePhase, FineTuneStatus, QueueStatus, condition},
     plan::{
         Notice, Problem,
-        condition::{State, conditions},
+        condition::{Course, State, conditions},
         cost, names, ranking,
         status_text::cut,
     },
@@ -53,6 +53,7 @@ pub fn status(
     }
     refresh_checkpoints(observed, &mut status);
     let stands = state(stage, desired, edited(observed, &status));
+    let stands = lost::node_lost(observed, now).filter(|_| stands.course == Course::Reconciling).unwrap_or(stands);
     status.completion_time = stands.finished.then(|| before.completion_time.clone().unwrap_or(Time(now)));
     status.conditions = conditions(&before.conditions, &stands, status.observed_generation, now);
     status
@@ -73,6 +74,9 @@ fn keep_conditions(before: &FineTuneStatus, status: &mut FineTuneStatus) {
 
 /// A new attempt begins.
 fn begin(observed: &ObservedFineTune, resolution: &Resolution, next: NextAttempt, status: &mut FineTuneStatus) {
+    if observed.fine_tune.spec.restarts > status.restarts {
+        status.failures = 0;
+    }
     status.attempt = next.number;
     status.lineage = next.lineage;
     status.restarts = observed.fine_tune.spec.restarts;
@@ -107,19 +111,27 @@ fn follow(facts: &AttemptFacts, stage: &Stage, status: &mut FineTuneStatus, now:
         status.resumed_from = progress.resumed_from;
     }
     let began = facts.pods.iter().filter_map(|pod| pod.status.as_ref()?.start_time.clone()).min_by_key(|time| time.0);
-    let gpus = status.resolved.as_ref().map_or(0, |resolved| i64::from(resolved.gpus));
+    let (nodes, gpus) = status.resolved.as_ref().map_or((1, 0), |resolved| (resolved.nodes.max(1), resolved.gpus));
     let over = stage.end_of_attempt();
     let Some(attempt) = status.attempts.iter_mut().find(|attempt| attempt.number == facts.number) else { return };
     if attempt.start_time.is_none() && (*stage == Stage::Training || over.is_some()) {
         attempt.start_time = began;
     }
-    let Some(seconds) = turn::seconds(facts, stage, attempt, now) else { return };
+    if *stage == Stage::Falling && group::is_disrupted(&facts.pods) {
+        // The pod that is taken away is gone when its group has fallen: what it tells is kept here.
+        attempt.reason = Some(group::INTERRUPTED.into());
+    }
+    let Some(seconds) = turn::seconds(facts, stage, attempt, nodes, now) else { return };
+    let gpu_seconds = seconds * i64::from(gpus / nodes);
+    if matches!(stage, Stage::Fallen(fall) if fall.counted) {
+        status.failures += 1;
+    }
     let is_first_turn = attempt.gpu_seconds == 0 && attempt.to_step == 0;
     if is_first_turn {
         attempt.from_step = progress.as_ref().and_then(|progress| progress.resumed_from).unwrap_or(0);
     }
     attempt.to_step = progress.as_ref().map_or_else(|| attempt.from_step.max(attempt.to_step), |progress| progress.step);
-    attempt.gpu_seconds += seconds * gpus;
+    attempt.gpu_seconds += gpu_seconds;
     attempt.end_time = over.is_some().then_some(Time(now));
     attempt.reason = over;
     if status.start_time.is_none() {
@@ -127,8 +139,9 @@ fn follow(facts: &AttemptFacts, stage: &Stage, status: &mut FineTuneStatus, now:
     }
     if let Some(cost) = &mut status.cost {
         let accrued: Decimal = cost.accrued.parse().unwrap_or_default();
-        cost.accrued = (accrued + cost::amount(Some(&cost.per_hour), seconds)).normalize().to_string();
-        cost.gpu_seconds += seconds * gpus;
+        let held = (cost::amount(Some(&cost.per_hour), seconds) / Decimal::from(nodes)).round_dp(4);
+        cost.accrued = (accrued + held).normalize().to_string();
+        cost.gpu_seconds += gpu_seconds;
         cost.as_of = Some(Time(now));
     }
 }
@@ -178,6 +191,11 @@ fn state(stage: &Stage, desired: DesiredState, edited: bool) -> State {
             State::reconciling("Training", format!("the trainer trains; see status.progress{note}"))
         }
         Stage::Collecting => State::reconciling("Collecting", "training has ended; what it left is being read from the output"),
+        Stage::Falling => State::reconciling("NodeFailed", "one node failed or is taken away: the pods of the others end"),
+        Stage::Fallen(fall) => State::reconciling(
+            "Restarting",
+            format!("all nodes begin again from the last good checkpoint, since one ended: {}", fall.failure.message),
+        ),
         Stage::Ending if desired == DesiredState::Running => State::reconciling("Ending", "the pods of the last attempt end"),
         Stage::Ending => State::reconciling(
             format!("{desired:?}").replace("ped", "ping").replace("sed", "sing"),
@@ -210,9 +228,12 @@ pub fn notices(observed: &ObservedFineTune, after: &FineTuneStatus) -> Vec<Notic
         let job = after.job_name.clone().unwrap_or_default();
         return vec![news("AttemptStarted", format!("attempt {} started as Job {job}", after.attempt))];
     }
+    let was = condition::find(&before.conditions, condition::READY).map(|condition| condition.reason.as_str());
+    let is = ready.map(|condition| condition.reason.as_str());
+    if let Some(reason) = ["NodeLost", "Restarting"].into_iter().find(|reason| was != is && is == Some(reason)) {
+        return vec![Notice { warning: true, reason, message }];
+    }
     if before.phase == after.phase {
-        let was = condition::find(&before.conditions, condition::READY).map(|condition| condition.reason.as_str());
-        let is = ready.map(|condition| condition.reason.as_str());
         let blocked = was != is && after.phase == FineTunePhase::Pending;
         return if blocked { vec![Notice { warning: true, reason: "NotReady", message }] } else { Vec::new() };
     }

@@ -12,6 +12,7 @@ use crate::api::{
 };
 use crate::plan::fixtures::{object, settings};
 
+mod nodes;
 mod queue;
 
 const UID: &str = "0b9f6a1e-0000-0000-0000-000000000001";
@@ -72,6 +73,7 @@ fn carry_out(world: &mut ObservedFineTune, plan: &Plan<FineTuneStatus>) {
                     world.jobs.push(Arc::new(*job));
                 }
             }
+            Change::CreateOnce(Child::Service(_)) => {}
             Change::CreateOnce(Child::Claim(claim)) => {
                 world.claims.insert(claim.metadata.name.clone().unwrap(), Arc::new(*claim.clone()));
             }
@@ -97,7 +99,11 @@ fn carry_out(world: &mut ObservedFineTune, plan: &Plan<FineTuneStatus>) {
 }
 
 fn step(world: &mut ObservedFineTune) -> Plan<FineTuneStatus> {
-    let plan = plan(world, &settings(), now());
+    step_at(world, now())
+}
+
+fn step_at(world: &mut ObservedFineTune, now: Timestamp) -> Plan<FineTuneStatus> {
+    let plan = plan(world, &settings(), now);
     carry_out(world, &plan);
     plan
 }

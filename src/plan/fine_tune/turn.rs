@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{api::Attempt, plan::cost};
 
-/// Begins a turn where pods have got their nodes. The seconds of a turn that has just ended, by itself or with its attempt.
-pub fn seconds(facts: &AttemptFacts, stage: &Stage, attempt: &mut Attempt, now: Timestamp) -> Option<i64> {
+/// Begins a turn where pods have got their nodes. The seconds, of all nodes together, of a turn that has just ended, by itself or with its
+/// attempt.
+pub fn seconds(facts: &AttemptFacts, stage: &Stage, attempt: &mut Attempt, nodes: i32, now: Timestamp) -> Option<i64> {
     if attempt.end_time.is_some() {
         return None;
     }
@@ -26,19 +27,18 @@ pub fn seconds(facts: &AttemptFacts, stage: &Stage, attempt: &mut Attempt, now: 
         return None;
     }
     let begin = attempt.turn_start.take().map(|time| time.0);
-    Some(held(facts, begin, now))
+    Some(held(facts, begin, nodes, now))
 }
 
 /// Seconds held since `begin`. Of pods that are gone only the beginning is on record: they are taken to have held their nodes until the Job
 /// ended, or until now, since it is their going that makes us look.
-fn held(facts: &AttemptFacts, begin: Option<Timestamp>, now: Timestamp) -> i64 {
+fn held(facts: &AttemptFacts, begin: Option<Timestamp>, nodes: i32, now: Timestamp) -> i64 {
     let of_turn = |pod: &&Arc<corev1::Pod>| begin.map_or_else(|| !has_left(pod), |begin| start(pod) >= Some(begin));
     let pods: Vec<_> = facts.pods.iter().filter(of_turn).map(AsRef::as_ref).collect();
-    if !pods.is_empty() {
-        return cost::pod_seconds(pods.into_iter(), now);
-    }
+    let gone = i64::from(nodes).saturating_sub(i64::try_from(pods.len()).unwrap_or(i64::MAX)).max(0);
     let end = facts.job.as_ref().and_then(|job| outcome::finished_at(job)).unwrap_or(now);
-    begin.map_or(0, |begin| end.as_second().saturating_sub(begin.as_second()).max(0))
+    let whole = begin.map_or(0, |begin| end.as_second().saturating_sub(begin.as_second()).max(0));
+    cost::pod_seconds(pods.into_iter(), now) + gone * whole
 }
 
 fn start(pod: &corev1::Pod) -> Option<Timestamp> {
