@@ -11,6 +11,7 @@ mod fine_tune_status;
 mod hardware_profile;
 mod model_deployment;
 pub mod names;
+mod progress;
 mod reference;
 mod schema;
 mod serving_runtime;
@@ -26,9 +27,10 @@ pub use fine_tune::{
     HardwareChoice, Output, Queue, ServingType, StartFrom, StartPolicy, TrainerOverrides, Visibility, VolumeTemplate,
 };
 pub use fine_tune_history::{AttemptLog, EarlierSaves, FineTuneHistory, FineTuneHistorySpec, HistoryEvent, Series};
-pub use fine_tune_status::{Attempt, Cost, Failure, FineTunePhase, FineTuneStatus, Progress, QueueStatus, Resolved};
+pub use fine_tune_status::{Attempt, Cost, Failure, FineTunePhase, FineTuneStatus, QueueStatus, Resolved};
 pub use hardware_profile::{Gpu, HardwareProfile, HardwareProfileSpec};
 pub use model_deployment::{DeploymentPhase, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus};
+pub use progress::Progress;
 pub use reference::{CheckpointReference, ClaimReference, NameReference};
 pub use serving_runtime::{AdapterServing, Container, ModelServing, Readiness, ServingRuntime, ServingRuntimeSpec};
 pub use source::{HuggingFace, ObjectStore, Source, Volume};
