@@ -2,6 +2,7 @@
 
 mod agent_job;
 mod attempt;
+mod budget;
 mod cleanup;
 mod containers;
 mod job;
@@ -17,6 +18,7 @@ mod volumes;
 pub use agent_job::{Place, Removal, checkpoint_identity, delete_job, import_job};
 pub use observed::ObservedFineTune;
 pub use outcome::{Outcome, outcome};
+pub use turn::Held;
 
 use jiff::Timestamp;
 
@@ -57,6 +59,10 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     let status = status::status(observed, &facts, (&stage, launch.as_ref()), now);
     let notices = status::notices(observed, &status);
     let (status, next) = pace(observed, status, stage.look_again(), settings, now);
+    let next = match stage {
+        Stage::Starting(_) | Stage::Training => next.or_sooner(budget::deadline(observed, &facts, now)),
+        _ => next,
+    };
     changes.extend(marks(observed, &status));
     changes.extend(surplus(observed));
     Plan { changes, status: Some(status), notices, next }
@@ -81,7 +87,7 @@ fn writes(
                 .chain([Change::CreateOnce(Child::Job(Box::new(job)))])
                 .collect()
         }
-        (Stage::Ending, _) => facts
+        (Stage::Ending | Stage::Exceeding(_), _) => facts
             .job
             .iter()
             .filter(|job| job.metadata.deletion_timestamp.is_none())

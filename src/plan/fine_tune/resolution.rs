@@ -272,6 +272,7 @@ impl Resolution {
             output: names::output_uri(&self.output, &self.name, &self.uid),
             parameters_digest: parameters::digest(&self.parameters),
             gpus: self.hardware.spec.gpu.count * self.nodes,
+            nodes: self.nodes,
             generation: self.generation,
         }
     }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1 as corev1;
+use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
 
 use super::{
     ObservedFineTune,
     attempt::AttemptFacts,
+    budget::{self, Exceeded},
     ends,
     outcome::{self, Outcome},
 };
@@ -33,6 +34,8 @@ pub enum Stage {
     Training,
     /// Pods are to end because the user wants a pause or a stop, or because their Job is on its way out.
     Ending,
+    /// Pods are to end because the budget is spent.
+    Exceeding(Exceeded),
     /// Everything is quiet because the user wants a pause.
     Paused,
     /// Everything is quiet because the user wants a stop.
@@ -113,23 +116,65 @@ pub fn stage(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) 
     if facts.job.is_none() && is_on_its_way(observed, facts, now) {
         return Stage::Starting(Waiting::for_pod());
     }
-    let quiet = facts.live_pods == 0;
     match &facts.job {
-        Some(job) if !restarted => match outcome::outcome(job, &facts.pods) {
-            Some(Outcome::Succeeded) if quiet => on_record(observed, facts, now).unwrap_or(Stage::Succeeded),
-            Some(Outcome::Failed(failure)) if quiet && !trainer_ran(&facts.pods) => Stage::Failed(failure),
-            Some(Outcome::Failed(failure)) if quiet => on_record(observed, facts, now).unwrap_or(Stage::Failed(failure)),
-            Some(_) => Stage::Training,
-            None if ends(spec.desired_state) || job.metadata.deletion_timestamp.is_some() => Stage::Ending,
-            None => at_work(job, &facts.pods, now),
-        },
+        Some(job) if !restarted => with_job(job, observed, facts, now),
         Some(job) if outcome::outcome(job, &facts.pods).is_none() => Stage::Ending,
-        _ if !quiet => Stage::Ending,
-        _ => match spec.desired_state {
-            DesiredState::Stopped => Stage::Stopped,
-            DesiredState::Paused => Stage::Paused,
-            DesiredState::Running => Stage::Launch,
-        },
+        _ if facts.live_pods > 0 && restarted => Stage::Ending,
+        _ if facts.live_pods > 0 => exceeding(observed, facts, now).unwrap_or(Stage::Ending),
+        _ => at_rest(observed, facts, now),
+    }
+}
+
+/// Where the current attempt stands by its Job.
+fn with_job(job: &batch::Job, observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) -> Stage {
+    let is_leaving = job.metadata.deletion_timestamp.is_some();
+    let is_done = has_succeeded(job, &facts.pods);
+    let ended = outcome::outcome(job, &facts.pods).or_else(|| (is_leaving && is_done).then_some(Outcome::Succeeded));
+    let quiet = facts.live_pods == 0;
+    let asked = ends(observed.fine_tune.spec.desired_state).then_some(Stage::Ending);
+    let ending = asked.or_else(|| exceeding(observed, facts, now));
+    match (ended, ending) {
+        (Some(Outcome::Succeeded), _) if quiet => on_record(observed, facts, now).unwrap_or(Stage::Succeeded),
+        // A Job that is deleted fails of the signal its pods were ended with.
+        (Some(Outcome::Failed(_)), Some(ending)) if is_leaving => ending,
+        (Some(Outcome::Failed(failure)), _) if quiet && !trainer_ran(&facts.pods) => Stage::Failed(failure),
+        (Some(Outcome::Failed(failure)), _) if quiet => on_record(observed, facts, now).unwrap_or(Stage::Failed(failure)),
+        (Some(_), _) => Stage::Training,
+        (None, Some(ending)) if !is_done => ending,
+        (None, None) if is_leaving => Stage::Ending,
+        (None, _) => at_work(job, &facts.pods, now),
+    }
+}
+
+/// Whether every pod the Job wants has succeeded: its own word for that follows.
+fn has_succeeded(job: &batch::Job, pods: &[std::sync::Arc<corev1::Pod>]) -> bool {
+    let wanted = job.spec.as_ref().and_then(|spec| spec.completions).and_then(|wanted| usize::try_from(wanted).ok());
+    let phase = |pod: &corev1::Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
+    wanted.is_some_and(|wanted| {
+        wanted > 0 && pods.iter().filter(|pod| phase(pod).as_deref() == Some("Succeeded")).count() >= wanted
+    })
+}
+
+/// Pods are to end for the budget, unless the user wants them to end anyway.
+fn exceeding(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) -> Option<Stage> {
+    let wanted = !ends(observed.fine_tune.spec.desired_state);
+    budget::exceeded(observed, facts, now).filter(|_| wanted).map(Stage::Exceeding)
+}
+
+/// No Job is at work and no pod is left.
+fn at_rest(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) -> Stage {
+    let spec = &observed.fine_tune.spec;
+    match spec.desired_state {
+        DesiredState::Stopped => return Stage::Stopped,
+        DesiredState::Paused => return Stage::Paused,
+        DesiredState::Running => {}
+    }
+    let malformed = budget::malformed(spec.budget.as_ref());
+    match budget::exceeded(observed, facts, now) {
+        Some(exceeded) if facts.is_open(observed) && !facts.is_restarted(observed) => Stage::Failed(exceeded.failure()),
+        Some(exceeded) => Stage::Blocked(vec![exceeded.problem()]),
+        None if !malformed.is_empty() => Stage::Blocked(malformed),
+        None => Stage::Launch,
     }
 }
 
@@ -174,7 +219,7 @@ fn trainer_ran(pods: &[std::sync::Arc<corev1::Pod>]) -> bool {
 }
 
 /// The Job is neither complete nor failed.
-fn at_work(job: &k8s_openapi::api::batch::v1::Job, pods: &[std::sync::Arc<corev1::Pod>], now: Timestamp) -> Stage {
+fn at_work(job: &batch::Job, pods: &[std::sync::Arc<corev1::Pod>], now: Timestamp) -> Stage {
     if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
         return Stage::Queued(Waiting { reason: QUEUED.into(), message: "waits for its turn; see status.queue".into() });
     }
@@ -240,6 +285,7 @@ pub const fn phase(stage: &Stage, desired: DesiredState, before: FineTunePhase) 
             DesiredState::Stopped => FineTunePhase::Stopping,
             DesiredState::Running => FineTunePhase::Preparing,
         },
+        Stage::Exceeding(_) => FineTunePhase::Stopping,
         Stage::Paused => FineTunePhase::Paused,
         Stage::Stopped => FineTunePhase::Stopped,
         Stage::Succeeded => FineTunePhase::Succeeded,

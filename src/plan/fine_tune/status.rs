@@ -10,7 +10,7 @@ use super::{
     news,
     resolution::Resolution,
     stage::{self, Stage},
-    turn,
+    turn::{self, Books, Turn},
 };
 use crate::{
     api::{Attempt, Cost, DesiredState, Failure, FineTunePhase, FineTuneStatus, QueueStatus, condition},
@@ -88,14 +88,13 @@ fn begin(observed: &ObservedFineTune, resolution: &Resolution, next: NextAttempt
 }
 
 fn price(per_hour: Option<&str>, resolution: &Resolution, status: &FineTuneStatus) -> Cost {
-    let node = cost::amount(per_hour, 3600);
+    let of_node = per_hour.map(cost::decimal).unwrap_or_default();
     let before = status.cost.clone().unwrap_or_default();
     Cost {
-        per_hour: (node * Decimal::from(resolution.nodes)).normalize().to_string(),
+        per_hour: of_node.saturating_mul(Decimal::from(resolution.nodes)).normalize().to_string(),
         currency: resolution.hardware.spec.currency.clone(),
         accrued: if before.accrued.is_empty() { "0".into() } else { before.accrued },
-        gpu_seconds: before.gpu_seconds,
-        as_of: before.as_of,
+        ..before
     }
 }
 
@@ -106,30 +105,33 @@ fn follow(facts: &AttemptFacts, stage: &Stage, status: &mut FineTuneStatus, now:
     if let Some(progress) = &progress {
         status.resumed_from = progress.resumed_from;
     }
-    let began = facts.pods.iter().filter_map(|pod| pod.status.as_ref()?.start_time.clone()).min_by_key(|time| time.0);
-    let gpus = status.resolved.as_ref().map_or(0, |resolved| i64::from(resolved.gpus));
     let over = stage.end_of_attempt();
+    let Some(books) = Books::of(status, facts) else { return };
+    let turn = if over.is_some() { Some(Turn::Ends(now)) } else { books.turn(stage, now) };
+    let Some(turn) = turn else { return };
+    let held = books.held(turn.at());
+    let (nodes, gpus) = (turn::nodes(status), status.resolved.as_ref().map_or(0, |resolved| i64::from(resolved.gpus)));
+    let began = facts.pods.iter().filter_map(|pod| pod.status.as_ref()?.start_time.clone()).min_by_key(|time| time.0);
     let Some(attempt) = status.attempts.iter_mut().find(|attempt| attempt.number == facts.number) else { return };
-    if attempt.start_time.is_none() && (*stage == Stage::Training || over.is_some()) {
-        attempt.start_time = began;
+    attempt.start_time = attempt.start_time.take().or(began);
+    attempt.turn_start = turn.start().map(Time);
+    if matches!(turn, Turn::Begins(_)) {
+        return;
     }
-    let Some(seconds) = turn::seconds(facts, stage, attempt, now) else { return };
     let is_first_turn = attempt.gpu_seconds == 0 && attempt.to_step == 0;
     if is_first_turn {
         attempt.from_step = progress.as_ref().and_then(|progress| progress.resumed_from).unwrap_or(0);
     }
-    attempt.to_step = progress.as_ref().map_or_else(|| attempt.from_step.max(attempt.to_step), |progress| progress.step);
-    attempt.gpu_seconds += seconds * gpus;
+    attempt.to_step = progress.map_or_else(|| attempt.from_step.max(attempt.to_step), |progress| progress.step);
+    attempt.gpu_seconds = attempt.gpu_seconds.saturating_add(cost::gpu_seconds(held, nodes, gpus));
     attempt.end_time = over.is_some().then_some(Time(now));
     attempt.reason = over;
     if status.start_time.is_none() {
         status.start_time.clone_from(&attempt.start_time);
     }
     if let Some(cost) = &mut status.cost {
-        let accrued: Decimal = cost.accrued.parse().unwrap_or_default();
-        cost.accrued = (accrued + cost::amount(Some(&cost.per_hour), seconds)).normalize().to_string();
-        cost.gpu_seconds += seconds * gpus;
-        cost.as_of = Some(Time(now));
+        cost::charge(cost, held, nodes, gpus);
+        cost.as_of = Some(Time(turn.at()));
     }
 }
 
@@ -178,6 +180,9 @@ fn state(stage: &Stage, desired: DesiredState, edited: bool) -> State {
             State::reconciling("Training", format!("the trainer trains; see status.progress{note}"))
         }
         Stage::Collecting => State::reconciling("Collecting", "training has ended; what it left is being read from the output"),
+        Stage::Exceeding(exceeded) => {
+            State::reconciling(exceeded.reason, "the budget is spent: the pods are given time to save and end")
+        }
         Stage::Ending if desired == DesiredState::Running => State::reconciling("Ending", "the pods of the last attempt end"),
         Stage::Ending => State::reconciling(
             format!("{desired:?}").replace("ped", "ping").replace("sed", "sing"),
