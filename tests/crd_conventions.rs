@@ -197,3 +197,20 @@ fn a_default_object_of_every_kind_serializes_without_null() {
         HardwareProfile: HardwareProfileSpec, Gpu;
     }
 }
+
+#[test]
+fn a_budget_that_cannot_be_read_is_refused() {
+    let (_, schema) = schemas().into_iter().find(|(kind, _)| kind == "FineTune").unwrap();
+    let budget = jsonschema::validator_for(&schema["properties"]["spec"]["properties"]["budget"]).unwrap();
+    for (field, good, bad) in [
+        ("maxCost", vec!["0", "25", "25.00"], vec!["", "ten", "-1", "1e3", "1.", "25 USD", "1234567890123456789012345"]),
+        ("maxDuration", vec!["6h", "90m", "1h30m", "5s"], vec!["", "6", "1.5h", "-1h", "1m1h", "6 h", "1d"]),
+    ] {
+        for text in good {
+            assert!(budget.is_valid(&serde_json::json!({field: text})), "{field}: {text:?} is refused");
+        }
+        for text in bad {
+            assert!(!budget.is_valid(&serde_json::json!({field: text})), "{field}: {text:?} is accepted");
+        }
+    }
+}

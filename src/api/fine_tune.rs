@@ -96,7 +96,10 @@ pub struct FineTuneSpec {
     #[serde(default = "three")]
     #[schemars(range(min = 0, max = 100))]
     pub retries: i32,
-    /// budget ends the run gracefully when it is spent.
+    /// budget ends the run gracefully when it is spent: its pods are given time to save and end, its checkpoints stay, and it fails with
+    /// BudgetExceeded or DeadlineExceeded. Only time counts in which pods held nodes: loading data and saving at the end do, waiting and
+    /// pauses do not. An edit counts at once, also for a running attempt. To go on, raise the limit together with restarts. A paused run with
+    /// nothing left waits, when it is set Running, until the limit is raised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
     /// queue puts the run into a Kueue LocalQueue.
@@ -333,13 +336,13 @@ pub enum StartPolicy {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Budget {
-    /// maxCost of all attempts, as a decimal in the profile's currency.
+    /// maxCost of all attempts together, as a decimal in the profile's currency, such as `25.00`; see status.cost.accrued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 24), regex(pattern = r"^[0-9]+(\.[0-9]+)?$"))]
     pub max_cost: Option<String>,
-    /// maxDuration of all attempts, such as `6h` or `90m`.
+    /// maxDuration of all attempts together, such as `6h`, `90m` or `1h30m`; see status.cost.seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
+    #[schemars(length(min = 2, max = 32), regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
     pub max_duration: Option<String>,
 }
 

@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Progress;
+use super::{Cost, Progress};
 
 /// What is known of a run.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -75,7 +75,8 @@ pub struct FineTuneStatus {
     /// queue says why the run waits, and where it stands; absent while it does not wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
-    /// cost of the run so far.
+    /// cost of the run: what all its attempts held until they ended, or until they lost their nodes. What the running attempt has held since
+    /// its turnStart comes on top of that, and is for readers to add.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
     /// failure says why the run failed.
@@ -195,27 +196,6 @@ pub struct QueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
-}
-
-/// What a run cost. Amounts are decimals, computed exactly.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Cost {
-    /// perHour while all nodes run.
-    #[schemars(length(max = 32))]
-    pub per_hour: String,
-    /// gpuSeconds of all ended attempts.
-    #[schemars(range(min = 0))]
-    pub gpu_seconds: i64,
-    /// accrued by all ended attempts.
-    #[schemars(length(max = 32))]
-    pub accrued: String,
-    /// currency as an ISO 4217 code.
-    #[schemars(length(max = 3))]
-    pub currency: String,
-    /// asOf is the moment the amounts stand for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub as_of: Option<Time>,
 }
 
 /// Why a run failed, and what to do about it.

@@ -4,6 +4,7 @@ mod base_model;
 mod checkpoint;
 mod checkpoint_permission;
 pub mod condition;
+mod cost;
 mod dataset;
 mod fine_tune;
 mod fine_tune_history;
@@ -21,13 +22,14 @@ mod training_runtime;
 pub use base_model::{BaseModel, BaseModelSpec};
 pub use checkpoint::{AdapterFacts, Checkpoint, CheckpointPhase, CheckpointSpec, CheckpointStatus, RunReference, WeightsFormat};
 pub use checkpoint_permission::{CheckpointPermission, CheckpointPermissionSpec, CheckpointPermissionStatus};
+pub use cost::Cost;
 pub use dataset::{Dataset, DatasetSpec};
 pub use fine_tune::{
     AutoDeploy, Budget, CheckpointPolicy, DatasetChoice, DeletionPolicy, DeployWhich, DesiredState, FineTune, FineTuneSpec, Goal,
     HardwareChoice, Output, Queue, ServingType, StartFrom, StartPolicy, TrainerOverrides, Visibility, VolumeTemplate,
 };
 pub use fine_tune_history::{AttemptLog, EarlierSaves, FineTuneHistory, FineTuneHistorySpec, HistoryEvent, Series};
-pub use fine_tune_status::{Attempt, Cost, Failure, FineTunePhase, FineTuneStatus, QueueStatus, Resolved};
+pub use fine_tune_status::{Attempt, Failure, FineTunePhase, FineTuneStatus, QueueStatus, Resolved};
 pub use hardware_profile::{Gpu, HardwareProfile, HardwareProfileSpec};
 pub use model_deployment::{DeploymentPhase, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus};
 pub use progress::Progress;

@@ -116,9 +116,10 @@ pub async fn run<K, R>(
                 let outcome = tokio::time::timeout(LONGEST, reconciler.reconcile(Arc::clone(&object))).await;
                 let next = outcome.unwrap_or(Err(cluster::Error::TimedOut { seconds: LONGEST.as_secs() }))?;
                 reconciler.pace().succeeded(&key(&*object));
+                let resync = RESYNC.mul_f64(rand::random_range(0.8..1.2));
                 Ok(Action::requeue(match next {
-                    Next::OnChange => RESYNC.mul_f64(rand::random_range(0.8..1.2)),
-                    Next::After(pause) => pause,
+                    Next::OnChange => resync,
+                    Next::After(pause) => pause.min(resync),
                 }))
             })
         },

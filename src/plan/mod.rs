@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod condition;
 pub mod cost;
+pub mod estimate;
 pub mod fine_tune;
 #[cfg(test)]
 mod fixtures;
@@ -120,6 +121,17 @@ pub enum Next {
     OnChange,
     /// After this long, at the latest.
     After(Duration),
+}
+
+impl Next {
+    /// Whichever of the two comes first.
+    #[must_use]
+    pub fn or_sooner(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::After(one), Self::After(another)) => Self::After(one.min(another)),
+            (Self::OnChange, next) | (next, Self::OnChange) => next,
+        }
+    }
 }
 
 /// A sentence for people; becomes an Event.

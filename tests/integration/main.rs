@@ -12,6 +12,7 @@
 
 mod alone;
 mod audit;
+mod budget;
 mod failures;
 mod forgery;
 mod harness;

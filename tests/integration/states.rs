@@ -1,7 +1,7 @@
 //! Stop, pause, go on and restart, as the spec asks for them.
 
 use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use serde_json::json;
 
 use finetune_operator::{
@@ -76,19 +76,11 @@ async fn a_stop_is_final_until_restarts_is_raised() {
 async fn stopped_is_never_said_while_a_pod_still_runs() {
     in_sandbox(|sandbox| async move {
         let (run, agent, _) = half_trained(&sandbox).await;
-        // Somebody else's finalizer keeps the pod, as a slow node does.
-        let pods: Api<corev1::Pod> = sandbox.api();
-        let hold = |finalizers: serde_json::Value| kube::api::Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
-        let params = kube::api::PatchParams::default();
-        let mut with_hold = agent.pod.finalizers().to_vec();
-        with_hold.push("test.finetune.dev/hold".into());
-        pods.patch(&agent.pod.name_any(), &params, &hold(json!(with_hold))).await.unwrap();
+        agent.hold().await;
         sandbox.edit("bot", json!({"desiredState": "Stopped"})).await.unwrap();
         let stopping = sandbox.until_phase("bot", FineTunePhase::Stopping).await;
         assert!(!condition::is_true(&stopping.status.unwrap().conditions, condition::FINISHED));
-        let there = pods.get(&agent.pod.name_any()).await.unwrap();
-        let left: Vec<_> = there.finalizers().iter().filter(|name| *name != "test.finetune.dev/hold").collect();
-        pods.patch(&agent.pod.name_any(), &params, &hold(json!(left))).await.unwrap();
+        agent.let_go().await;
         sandbox.until_phase("bot", FineTunePhase::Stopped).await;
         assert!(sandbox.jobs(&run).await.is_empty());
     })

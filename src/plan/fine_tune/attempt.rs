@@ -51,6 +51,13 @@ impl AttemptFacts {
         observed.fine_tune.spec.restarts > observed.status().restarts && !self.is_unrecorded(observed)
     }
 
+    /// Whether the current attempt was at work and its end is not on record.
+    pub fn is_open(&self, observed: &ObservedFineTune) -> bool {
+        let status = observed.status();
+        let recorded = status.attempts.iter().find(|attempt| attempt.number == self.number);
+        recorded.is_some_and(|attempt| attempt.start_time.is_some() && attempt.end_time.is_none())
+    }
+
     /// Number of the attempt a launch now would be.
     ///
     /// An attempt whose Job was never seen at work is launched under its own number again: creating the same Job twice is harmless,

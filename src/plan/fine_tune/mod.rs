@@ -2,6 +2,7 @@
 
 mod agent_job;
 mod attempt;
+mod budget;
 mod cleanup;
 mod containers;
 mod distributed;
@@ -16,10 +17,12 @@ mod stage;
 mod status;
 mod turn;
 mod volumes;
+mod waiting;
 
 pub use agent_job::{Place, Removal, checkpoint_identity, delete_job, import_job};
 pub use observed::ObservedFineTune;
 pub use outcome::{Outcome, outcome};
+pub use turn::Held;
 
 use jiff::Timestamp;
 
@@ -61,6 +64,10 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     let notices = status::notices(observed, &status);
     let next = lost::look_again(observed, stage.look_again(), now);
     let (status, next) = pace(observed, status, next, settings, now);
+    let next = match stage {
+        Stage::Starting(_) | Stage::Training => next.or_sooner(budget::deadline(observed, &facts, now)),
+        _ => next,
+    };
     changes.extend(marks(observed, &status));
     changes.extend(surplus(observed));
     Plan { changes, status: Some(status), notices, next }
@@ -84,7 +91,7 @@ fn writes(
             let before = before.chain(service.map(|service| Child::Service(Box::new(service))));
             before.chain([Child::Job(Box::new(job))]).map(Change::CreateOnce).collect()
         }
-        (Stage::Ending, _) => facts
+        (Stage::Ending | Stage::Exceeding(_), _) => facts
             .job
             .iter()
             .filter(|job| job.metadata.deletion_timestamp.is_none())

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1 as corev1;
+use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
 
 use super::{
     ObservedFineTune,
     attempt::{AttemptFacts, rank},
+    budget::{self, Exceeded},
     ends,
     group::{self, Fall},
     outcome::{self, Outcome},
+    waiting::{UNSCHEDULABLE_AFTER, Waiting, stuck, unschedulable},
 };
 use crate::{
     api::{DesiredState, Failure, FineTunePhase, condition},
@@ -38,6 +40,8 @@ pub enum Stage {
     Falling,
     /// All pods of several nodes have ended because of one; all are to begin again.
     Fallen(Fall),
+    /// Pods are to end because the budget is spent.
+    Exceeding(Exceeded),
     /// Everything is quiet because the user wants a pause.
     Paused,
     /// Everything is quiet because the user wants a stop.
@@ -50,22 +54,6 @@ pub enum Stage {
     Succeeded,
     /// Failed for good.
     Failed(Failure),
-}
-
-/// What a Job or pod waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// Reason in CamelCase.
-    pub reason: String,
-    /// The same for people.
-    pub message: String,
-}
-
-impl Waiting {
-    /// A pod that starts as it should.
-    fn for_pod() -> Self {
-        Self { reason: "Starting".into(), message: "the pod starts, loads its data and checks what it can resume from".into() }
-    }
 }
 
 impl Stage {
@@ -100,9 +88,6 @@ pub const QUEUED: &str = "Queued";
 /// Seconds between the end of a Job and the conclusion that its last report never came.
 const GRACE_OF_LAST_REPORT: u64 = 5;
 
-/// Seconds a pod may be unschedulable before it is said.
-const UNSCHEDULABLE_AFTER: u64 = 15;
-
 /// Seconds the watch of Jobs may lag behind the status that tells of a Job.
 const GRACE_OF_NEW_JOB: i64 = 10;
 
@@ -120,26 +105,72 @@ pub fn stage(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) 
     if facts.job.is_none() && is_on_its_way(observed, facts, now) {
         return Stage::Starting(Waiting::for_pod());
     }
-    let quiet = facts.live_pods == 0;
     match &facts.job {
-        Some(job) if !restarted => match outcome::outcome(job, &facts.pods) {
-            Some(Outcome::Succeeded) if quiet => on_record(observed, facts, now).unwrap_or(Stage::Succeeded),
-            Some(Outcome::Failed(failure)) if quiet => {
-                group::after_fall(observed, facts, now).unwrap_or_else(|| failed(observed, facts, failure, now))
-            }
-            Some(Outcome::Failed(_)) if group::is_group(job) => Stage::Falling,
-            Some(_) => Stage::Training,
-            None if ends(spec.desired_state) || job.metadata.deletion_timestamp.is_some() => Stage::Ending,
-            None if group::is_falling(job, &facts.pods) => Stage::Falling,
-            None => at_work(job, &facts.pods, now),
-        },
+        Some(job) if !restarted => with_job(job, observed, facts, now),
         Some(job) if outcome::outcome(job, &facts.pods).is_none() => Stage::Ending,
-        _ if !quiet => Stage::Ending,
-        _ => match spec.desired_state {
-            DesiredState::Stopped => Stage::Stopped,
-            DesiredState::Paused => Stage::Paused,
-            DesiredState::Running => Stage::Launch,
+        _ if facts.live_pods > 0 && restarted => Stage::Ending,
+        _ if facts.live_pods > 0 => exceeding(observed, facts, now).unwrap_or(Stage::Ending),
+        _ => at_rest(observed, facts, now),
+    }
+}
+
+/// Where the current attempt stands by its Job.
+fn with_job(job: &batch::Job, observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) -> Stage {
+    let is_leaving = job.metadata.deletion_timestamp.is_some();
+    let is_done = has_succeeded(job, &facts.pods);
+    let ended = outcome::outcome(job, &facts.pods).or_else(|| (is_leaving && is_done).then_some(Outcome::Succeeded));
+    let quiet = facts.live_pods == 0;
+    let asked = ends(observed.fine_tune.spec.desired_state).then_some(Stage::Ending);
+    let ending = asked.or_else(|| exceeding(observed, facts, now));
+    match (ended, ending) {
+        (Some(Outcome::Succeeded), _) if quiet => on_record(observed, facts, now).unwrap_or(Stage::Succeeded),
+        // A Job that is deleted fails of the signal its pods were ended with.
+        (Some(Outcome::Failed(_)), Some(ending)) if is_leaving => ending,
+        (Some(Outcome::Failed(failure)), _) if quiet => match group::after_fall(observed, facts, now) {
+            Some(Stage::Launch) => {
+                budget::exceeded(observed, facts, now).map_or(Stage::Launch, |exceeded| Stage::Failed(exceeded.failure()))
+            }
+            Some(stage) => stage,
+            None => failed(observed, facts, failure, now),
         },
+        (Some(Outcome::Failed(_)), _) if group::is_group(job) => Stage::Falling,
+        (Some(_), _) => Stage::Training,
+        (None, Some(ending)) if !is_done => ending,
+        (None, None) if is_leaving => Stage::Ending,
+        (None, None) if group::is_falling(job, &facts.pods) => Stage::Falling,
+        (None, _) => at_work(job, &facts.pods, now),
+    }
+}
+
+/// Whether every pod the Job wants has succeeded: its own word for that follows.
+fn has_succeeded(job: &batch::Job, pods: &[std::sync::Arc<corev1::Pod>]) -> bool {
+    let wanted = job.spec.as_ref().and_then(|spec| spec.completions).and_then(|wanted| usize::try_from(wanted).ok());
+    let phase = |pod: &corev1::Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
+    wanted.is_some_and(|wanted| {
+        wanted > 0 && pods.iter().filter(|pod| phase(pod).as_deref() == Some("Succeeded")).count() >= wanted
+    })
+}
+
+/// Pods are to end for the budget, unless the user wants them to end anyway.
+fn exceeding(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) -> Option<Stage> {
+    let wanted = !ends(observed.fine_tune.spec.desired_state);
+    budget::exceeded(observed, facts, now).filter(|_| wanted).map(Stage::Exceeding)
+}
+
+/// No Job is at work and no pod is left.
+fn at_rest(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) -> Stage {
+    let spec = &observed.fine_tune.spec;
+    match spec.desired_state {
+        DesiredState::Stopped => return Stage::Stopped,
+        DesiredState::Paused => return Stage::Paused,
+        DesiredState::Running => {}
+    }
+    let malformed = budget::malformed(spec.budget.as_ref());
+    match budget::exceeded(observed, facts, now) {
+        Some(exceeded) if facts.is_open(observed) && !facts.is_restarted(observed) => Stage::Failed(exceeded.failure()),
+        Some(exceeded) => Stage::Blocked(vec![exceeded.problem()]),
+        None if !malformed.is_empty() => Stage::Blocked(malformed),
+        None => Stage::Launch,
     }
 }
 
@@ -195,7 +226,7 @@ fn trainer_ran(pods: &[std::sync::Arc<corev1::Pod>]) -> bool {
 }
 
 /// The Job is neither complete nor failed.
-fn at_work(job: &k8s_openapi::api::batch::v1::Job, pods: &[std::sync::Arc<corev1::Pod>], now: Timestamp) -> Stage {
+fn at_work(job: &batch::Job, pods: &[std::sync::Arc<corev1::Pod>], now: Timestamp) -> Stage {
     if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
         return Stage::Queued(Waiting { reason: QUEUED.into(), message: "waits for its turn; see status.queue".into() });
     }
@@ -217,38 +248,6 @@ fn trainer_started(pod: &corev1::Pod) -> bool {
         .any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some()))
 }
 
-fn unschedulable(pod: &corev1::Pod, now: Timestamp) -> Option<Waiting> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
-    let since = scheduled.last_transition_time.as_ref().map_or(now, |time| time.0);
-    let long = now.as_second() - since.as_second() >= UNSCHEDULABLE_AFTER.cast_signed();
-    (long && scheduled.reason.as_deref() == Some("Unschedulable")).then(|| Waiting {
-        reason: "Unschedulable".into(),
-        message: format!("no node takes the pod: {}", scheduled.message.as_deref().unwrap_or_default()),
-    })
-}
-
-/// A container that cannot start, and why.
-fn stuck(pod: &corev1::Pod) -> Option<Waiting> {
-    let status = pod.status.as_ref()?;
-    let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    containers.filter_map(|container| Some((container, container.state.as_ref()?.waiting.as_ref()?))).find_map(
-        |(container, waiting)| {
-            let words = waiting.message.as_deref().unwrap_or_default();
-            let (reason, message) = match waiting.reason.as_deref()? {
-                "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" => {
-                    ("ImagePullFailed", format!("image {:?} cannot be pulled: {words}", container.image))
-                }
-                "CreateContainerConfigError" => {
-                    ("ContainerConfigInvalid", format!("container {} cannot be created: {words}", container.name))
-                }
-                _ => return None,
-            };
-            Some(Waiting { reason: reason.into(), message })
-        },
-    )
-}
-
 /// The phase people see.
 pub const fn phase(stage: &Stage, desired: DesiredState, before: FineTunePhase) -> FineTunePhase {
     match stage {
@@ -262,6 +261,7 @@ pub const fn phase(stage: &Stage, desired: DesiredState, before: FineTunePhase) 
             DesiredState::Stopped => FineTunePhase::Stopping,
             DesiredState::Running => FineTunePhase::Preparing,
         },
+        Stage::Exceeding(_) => FineTunePhase::Stopping,
         Stage::Paused => FineTunePhase::Paused,
         Stage::Stopped => FineTunePhase::Stopped,
         Stage::Succeeded => FineTunePhase::Succeeded,

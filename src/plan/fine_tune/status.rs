@@ -10,7 +10,7 @@ use super::{
     group, lost, news,
     resolution::Resolution,
     stage::{self, Stage},
-    turn,
+    turn::{self, Books, Turn},
 };
 use crate::{
     api::{Attempt, Cost, DesiredState, Failure, FineTunePhase, FineTuneStatus, QueueStatus, condition},
@@ -92,14 +92,13 @@ fn begin(observed: &ObservedFineTune, resolution: &Resolution, next: NextAttempt
 }
 
 fn price(per_hour: Option<&str>, resolution: &Resolution, status: &FineTuneStatus) -> Cost {
-    let node = cost::amount(per_hour, 3600);
+    let of_node = per_hour.map(cost::decimal).unwrap_or_default();
     let before = status.cost.clone().unwrap_or_default();
     Cost {
-        per_hour: (node * Decimal::from(resolution.nodes)).normalize().to_string(),
+        per_hour: of_node.saturating_mul(Decimal::from(resolution.nodes)).normalize().to_string(),
         currency: resolution.hardware.spec.currency.clone(),
         accrued: if before.accrued.is_empty() { "0".into() } else { before.accrued },
-        gpu_seconds: before.gpu_seconds,
-        as_of: before.as_of,
+        ..before
     }
 }
 
@@ -110,39 +109,39 @@ fn follow(facts: &AttemptFacts, stage: &Stage, status: &mut FineTuneStatus, now:
     if let Some(progress) = &progress {
         status.resumed_from = progress.resumed_from;
     }
-    let began = facts.pods.iter().filter_map(|pod| pod.status.as_ref()?.start_time.clone()).min_by_key(|time| time.0);
-    let (nodes, gpus) = status.resolved.as_ref().map_or((1, 0), |resolved| (resolved.nodes.max(1), resolved.gpus));
     let over = stage.end_of_attempt();
-    let Some(attempt) = status.attempts.iter_mut().find(|attempt| attempt.number == facts.number) else { return };
-    if attempt.start_time.is_none() && (*stage == Stage::Training || over.is_some()) {
-        attempt.start_time = began;
-    }
-    if *stage == Stage::Falling && group::is_disrupted(&facts.pods) {
+    let attempt = status.attempts.iter_mut().find(|attempt| attempt.number == facts.number);
+    if let Some(attempt) = attempt.filter(|_| *stage == Stage::Falling && group::is_disrupted(&facts.pods)) {
         // The pod that is taken away is gone when its group has fallen: what it tells is kept here.
         attempt.reason = Some(group::INTERRUPTED.into());
     }
-    let Some(seconds) = turn::seconds(facts, stage, attempt, nodes, now) else { return };
-    let gpu_seconds = seconds * i64::from(gpus / nodes);
-    if matches!(stage, Stage::Fallen(fall) if fall.counted) {
-        status.failures += 1;
+    let Some(books) = Books::of(status, facts) else { return };
+    let turn = if over.is_some() { Some(Turn::Ends(now)) } else { books.turn(stage, now) };
+    let Some(turn) = turn else { return };
+    let held = books.held(turn.at());
+    let (nodes, gpus) = (turn::nodes(status), status.resolved.as_ref().map_or(0, |resolved| i64::from(resolved.gpus)));
+    status.failures += i32::from(matches!(stage, Stage::Fallen(fall) if fall.counted));
+    let began = facts.pods.iter().filter_map(|pod| pod.status.as_ref()?.start_time.clone()).min_by_key(|time| time.0);
+    let Some(attempt) = status.attempts.iter_mut().find(|attempt| attempt.number == facts.number) else { return };
+    attempt.start_time = attempt.start_time.take().or(began);
+    attempt.turn_start = turn.start().map(Time);
+    if matches!(turn, Turn::Begins(_)) {
+        return;
     }
     let is_first_turn = attempt.gpu_seconds == 0 && attempt.to_step == 0;
     if is_first_turn {
         attempt.from_step = progress.as_ref().and_then(|progress| progress.resumed_from).unwrap_or(0);
     }
-    attempt.to_step = progress.as_ref().map_or_else(|| attempt.from_step.max(attempt.to_step), |progress| progress.step);
-    attempt.gpu_seconds += gpu_seconds;
+    attempt.to_step = progress.map_or_else(|| attempt.from_step.max(attempt.to_step), |progress| progress.step);
+    attempt.gpu_seconds = attempt.gpu_seconds.saturating_add(cost::gpu_seconds(held, nodes, gpus));
     attempt.end_time = over.is_some().then_some(Time(now));
-    attempt.reason = over;
+    attempt.reason = over.or_else(|| attempt.reason.take());
     if status.start_time.is_none() {
         status.start_time.clone_from(&attempt.start_time);
     }
     if let Some(cost) = &mut status.cost {
-        let accrued: Decimal = cost.accrued.parse().unwrap_or_default();
-        let held = (cost::amount(Some(&cost.per_hour), seconds) / Decimal::from(nodes)).round_dp(4);
-        cost.accrued = (accrued + held).normalize().to_string();
-        cost.gpu_seconds += gpu_seconds;
-        cost.as_of = Some(Time(now));
+        cost::charge(cost, held, nodes, gpus);
+        cost.as_of = Some(Time(turn.at()));
     }
 }
 
@@ -196,6 +195,9 @@ fn state(stage: &Stage, desired: DesiredState, edited: bool) -> State {
             "Restarting",
             format!("all nodes begin again from the last good checkpoint, since one ended: {}", fall.failure.message),
         ),
+        Stage::Exceeding(exceeded) => {
+            State::reconciling(exceeded.reason, "the budget is spent: the pods are given time to save and end")
+        }
         Stage::Ending if desired == DesiredState::Running => State::reconciling("Ending", "the pods of the last attempt end"),
         Stage::Ending => State::reconciling(
             format!("{desired:?}").replace("ped", "ping").replace("sed", "sing"),

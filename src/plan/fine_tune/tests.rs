@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
+use k8s_openapi::{
+    api::{batch::v1 as batch, core::v1 as corev1},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -12,8 +15,10 @@ use crate::api::{
 };
 use crate::plan::fixtures::{object, settings};
 
+mod budget;
 mod nodes;
 mod queue;
+mod turn;
 
 const UID: &str = "0b9f6a1e-0000-0000-0000-000000000001";
 
@@ -98,14 +103,63 @@ fn carry_out(world: &mut ObservedFineTune, plan: &Plan<FineTuneStatus>) {
     }
 }
 
-fn step(world: &mut ObservedFineTune) -> Plan<FineTuneStatus> {
-    step_at(world, now())
+/// A world in which a run on several nodes can begin; `spec` is laid over its spec.
+fn on_nodes(nodes: i32, spec: Value) -> ObservedFineTune {
+    let mut all = json!({"hardware": {"nodes": nodes}});
+    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let mut world = world(all);
+    Arc::make_mut(world.runtime.as_mut().unwrap()).spec.distributed = crate::api::Distributed::Torchrun;
+    world
 }
 
-fn step_at(world: &mut ObservedFineTune, now: Timestamp) -> Plan<FineTuneStatus> {
+fn step(world: &mut ObservedFineTune) -> Plan<FineTuneStatus> {
+    step_then(world, now())
+}
+
+fn step_then(world: &mut ObservedFineTune, now: Timestamp) -> Plan<FineTuneStatus> {
     let plan = plan(world, &settings(), now);
     carry_out(world, &plan);
     plan
+}
+
+/// A time of the day of these tests.
+fn at(time: &str) -> Timestamp {
+    format!("2027-01-15T{time}Z").parse().unwrap()
+}
+
+fn step_at(world: &mut ObservedFineTune, time: &str) -> Plan<FineTuneStatus> {
+    let plan = plan(world, &settings(), at(time));
+    carry_out(world, &plan);
+    plan
+}
+
+/// A pod of the newest training Job that was made and took its node at one time of the day and, unless it runs, ended at another.
+fn pod_of(world: &ObservedFineTune, name: &str, start: &str, end: Option<&str>) -> Arc<corev1::Pod> {
+    let state = end.map_or_else(
+        || json!({"running": {}}),
+        |end| json!({"terminated": {"exitCode": 143, "finishedAt": at(end).to_string()}}),
+    );
+    object::<corev1::Pod>(json!({
+        "metadata": {"name": name, "uid": name, "labels": world.jobs.last().unwrap().metadata.labels, "creationTimestamp": at(start).to_string()},
+        "status": {"phase": if end.is_some() { "Failed" } else { "Running" }, "startTime": at(start).to_string(), "containerStatuses": [
+            {"name": "trainer", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state}]},
+    }))
+}
+
+/// A pod without containers yet, on a node since `start` or on none.
+fn waiting(world: &ObservedFineTune, name: &str, created: &str, start: Option<&str>) -> Arc<corev1::Pod> {
+    let mut pod = pod_of(world, name, created, None);
+    let status = Arc::make_mut(&mut pod).status.as_mut().unwrap();
+    (status.phase, status.container_statuses) = (Some("Pending".into()), None);
+    status.start_time = start.map(|start| Time(at(start)));
+    pod
+}
+
+/// The pod as that of one of several nodes.
+fn with_index(mut pod: Arc<corev1::Pod>, index: &str) -> Arc<corev1::Pod> {
+    let annotations = Arc::make_mut(&mut pod).metadata.annotations.get_or_insert_default();
+    annotations.insert(names::COMPLETION_INDEX.into(), index.into());
+    pod
 }
 
 /// The newest training Job gets a pod in `phase`, and `condition` when it is over.
@@ -484,6 +538,9 @@ enum Happening {
     Saved(i64),
     ModelGone,
     ModelBack,
+    BudgetSet(i64),
+    BudgetLifted,
+    JobLeaves,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -501,6 +558,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         (1_i64..5).prop_map(Happening::Saved),
         Just(Happening::ModelGone),
         Just(Happening::ModelBack),
+        prop_oneof![Just(1), Just(2), Just(24)].prop_map(Happening::BudgetSet),
+        Just(Happening::BudgetLifted),
+        Just(Happening::JobLeaves),
     ]
 }
 
@@ -521,8 +581,22 @@ fn happen(observed: &mut ObservedFineTune, happening: Happening) {
         Happening::Saved(step) => observed.checkpoints.push(checkpoint(step, "0.5", CheckpointPhase::Ready)),
         Happening::ModelGone => observed.base_model = None,
         Happening::ModelBack => observed.base_model = world(json!({})).base_model,
+        Happening::BudgetSet(hours) => edit(observed, |run| {
+            run.spec.budget = Some(crate::api::Budget { max_cost: None, max_duration: Some(format!("{hours}h")) });
+        }),
+        Happening::BudgetLifted => edit(observed, |run| run.spec.budget = None),
+        Happening::JobLeaves if !observed.jobs.is_empty() => {
+            Arc::make_mut(observed.jobs.last_mut().unwrap()).metadata.deletion_timestamp = Some(Time(now()));
+        }
         _ => {}
     }
+}
+
+/// Whether what is on record alone uses up the budget.
+fn spent_on_record(world: &ObservedFineTune) -> bool {
+    let allowed = world.fine_tune.spec.budget.as_ref().and_then(|budget| budget.max_duration.as_deref());
+    let hours = allowed.map(|text| text.trim_end_matches('h').parse::<i64>().unwrap());
+    hours.is_some_and(|hours| world.status().cost.map_or(0, |cost| cost.seconds) >= hours * 3600)
 }
 
 fn active_jobs(world: &ObservedFineTune) -> usize {
@@ -540,9 +614,15 @@ proptest! {
         for happening in happenings {
             happen(&mut world, happening);
             let was_over = condition::is_true(&world.status().conditions, condition::FINISHED) && world.fine_tune.spec.restarts == world.status().restarts;
-            let before = world.status().phase;
-            step(&mut world);
+            let before = world.status();
+            let is_spent = spent_on_record(&world);
+            let next = step(&mut world);
             prop_assert!(active_jobs(&world) <= 1, "two active jobs");
+            let trains = jobs_made(&next).iter().any(|name| name.ends_with(|last: char| last.is_ascii_digit()));
+            prop_assert!(!(is_spent && trains), "an attempt begins though the budget is spent");
+            let cost = |status: &FineTuneStatus| status.cost.clone().unwrap_or_default();
+            prop_assert!(cost(&world.status()).seconds >= cost(&before).seconds, "the books shrink");
+            let before = before.phase;
             if was_over {
                 prop_assert_eq!(world.status().phase, before, "a terminal state is left");
             }

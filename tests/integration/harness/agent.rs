@@ -125,6 +125,31 @@ impl Agent {
     }
 }
 
+/// Somebody else's finalizer.
+const HOLD: &str = "test.finetune.dev/hold";
+
+impl Agent {
+    /// Keeps the pod though it is deleted, as a slow node does.
+    pub async fn hold(&self) {
+        let mut finalizers = self.pod.finalizers().to_vec();
+        finalizers.push(HOLD.into());
+        self.set_finalizers(&finalizers).await;
+    }
+
+    /// Lets the pod go.
+    pub async fn let_go(&self) {
+        let there = self.sandbox.api::<corev1::Pod>().get(&self.pod.name_any()).await.unwrap();
+        let left: Vec<_> = there.finalizers().iter().filter(|name| *name != HOLD).cloned().collect();
+        self.set_finalizers(&left).await;
+    }
+
+    async fn set_finalizers(&self, finalizers: &[String]) {
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+        let pods: Api<corev1::Pod> = self.sandbox.api();
+        pods.patch(&self.pod.name_any(), &PatchParams::default(), &patch).await.unwrap();
+    }
+}
+
 /// A token of the namespace's ServiceAccount, bound to a pod or not.
 pub async fn token(sandbox: &Sandbox, pod: Option<&corev1::Pod>, audience: &str) -> String {
     let bound = pod.map(|pod| BoundObjectReference {

@@ -14,6 +14,7 @@ const CHANCE: &[&str] = &[
     "selfLink",
     "accrued",
     "gpuSeconds",
+    "seconds",
     "eta",
     "time",
     "savedAt",

@@ -2,13 +2,8 @@
 
 use super::*;
 
-/// A world in which a run on two nodes can begin; `spec` is laid over its spec.
 fn two_nodes(spec: Value) -> ObservedFineTune {
-    let mut all = json!({"hardware": {"nodes": 2}});
-    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-    let mut world = world(all);
-    Arc::make_mut(world.runtime.as_mut().unwrap()).spec.distributed = crate::api::Distributed::Torchrun;
-    world
+    on_nodes(2, spec)
 }
 
 /// A pod of the newest Job on the node of that rank: Running, or ended with a code.
@@ -67,7 +62,7 @@ fn later(seconds: i64) -> Timestamp {
 /// Looks until a Job is made; returns its name, and how many looks it took.
 fn until_job(world: &mut ObservedFineTune) -> (String, usize) {
     for looks in 1..5 {
-        let plan = step_at(world, later(400 * i64::try_from(looks).unwrap()));
+        let plan = step_then(world, later(400 * i64::try_from(looks).unwrap()));
         if let [name] = jobs_made(&plan)[..] {
             return (name.to_owned(), looks);
         }
@@ -199,7 +194,7 @@ fn one_failed_node_ends_all_and_all_begin_again_when_every_pod_has_ended() {
     let waits = step(&mut world);
     assert!(waits.changes.is_empty() && waits.status == Some(world.status()), "a pause, without a word");
     assert_eq!(waits.next, Next::After(std::time::Duration::from_secs(10)));
-    assert_eq!(jobs_made(&step_at(&mut world, later(10))), ["a-0b9f6a1e-2"]);
+    assert_eq!(jobs_made(&step_then(&mut world, later(10))), ["a-0b9f6a1e-2"]);
     assert_eq!((world.status().failures, world.status().attempt), (1, 2));
 }
 
@@ -213,7 +208,7 @@ fn a_group_that_keeps_failing_fails_for_good_after_its_retries() {
     }
     group_falls(&mut world, &[Some(1), Some(85)]);
     for _ in 0..3 {
-        step_at(&mut world, later(4000));
+        step_then(&mut world, later(4000));
         let collect = world.jobs.last_mut().unwrap();
         let status =
             json!({"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": "2027-01-15T08:00:00Z"}]});
@@ -233,9 +228,9 @@ fn what_only_the_user_can_mend_ends_the_run_at_the_first_fall() {
     let mut world = two_nodes(json!({"retries": 5}));
     step(&mut world);
     group_falls(&mut world, &[Some(1), Some(78)]);
-    step_at(&mut world, later(400));
+    step_then(&mut world, later(400));
     assert_eq!(world.status().failures, 0);
-    assert_eq!(jobs_made(&step_at(&mut world, later(800))), [""; 0]);
+    assert_eq!(jobs_made(&step_then(&mut world, later(800))), [""; 0]);
     assert_eq!(world.jobs.last().unwrap().metadata.labels.as_ref().unwrap()[names::ROLE], names::ROLE_COLLECT);
 }
 
@@ -287,13 +282,13 @@ fn a_run_that_is_stopped_between_two_attempts_stays_stopped() {
         group_falls(&mut world, &[Some(1), Some(85)]);
         edit(&mut world, |run| run.spec.desired_state = serde_json::from_value(json!(desired)).unwrap());
         step(&mut world);
-        assert_eq!(step_at(&mut world, later(400)).changes, []);
+        assert_eq!(step_then(&mut world, later(400)).changes, []);
         assert_eq!(phase(&world), resting);
         edit(&mut world, |run| {
             run.spec.desired_state = DesiredState::Running;
             run.spec.restarts = 1;
         });
-        assert_eq!(jobs_made(&step_at(&mut world, later(800))), ["a-0b9f6a1e-2"]);
+        assert_eq!(jobs_made(&step_then(&mut world, later(800))), ["a-0b9f6a1e-2"]);
     }
 }
 
@@ -306,7 +301,7 @@ fn a_crash_between_the_next_job_and_its_record_makes_no_other_and_counts_once() 
     let unrecorded = plan(&world, &settings(), later(10));
     carry_out(&mut world, &Plan { status: None, ..unrecorded });
     assert_eq!(world.jobs.len(), 2);
-    assert_eq!(step_at(&mut world, later(20)).changes, []);
+    assert_eq!(step_then(&mut world, later(20)).changes, []);
     let status = world.status();
     assert_eq!((status.attempt, status.failures, status.job_name.as_deref()), (2, 1, Some("a-0b9f6a1e-2")));
 }
@@ -344,10 +339,10 @@ fn a_pod_that_outlives_its_grace_period_is_lost_and_the_moment_is_awaited() {
     let waits = step(&mut world);
     assert_eq!((waits.changes.len(), waits.next), (0, Next::After(std::time::Duration::from_secs(40))), "{:?}", now());
     assert_eq!(reason(&world, condition::RECONCILING).as_deref(), Some("Stopping"));
-    step_at(&mut world, later(40));
+    step_then(&mut world, later(40));
     assert_eq!((phase(&world), reason(&world, condition::RECONCILING).as_deref()), (FineTunePhase::Stopping, Some("NodeLost")));
     edit(&mut world, |run| run.metadata.deletion_timestamp = serde_json::from_value(json!("2027-01-15T08:02:00Z")).unwrap());
-    let leaving = step_at(&mut world, later(60));
+    let leaving = step_then(&mut world, later(60));
     assert!(leaving.changes.is_empty() && leaving.status.is_some(), "a deletion waits, and says for what");
 }
 
