@@ -9,7 +9,11 @@ mod story;
 use std::{fmt::Display, time::Duration};
 
 use futures::{StreamExt, stream};
-use rand::{Rng, SeedableRng, rngs::StdRng, seq::{IteratorRandom, SliceRandom}};
+use rand::{
+    Rng, SeedableRng,
+    rngs::StdRng,
+    seq::{IteratorRandom, SliceRandom},
+};
 
 use crate::harness::{
     proxy::{Fault, Moment},
