@@ -45,6 +45,10 @@ test-manifests: ## lint and render chart (Helm 3 and 4) and kustomize
 test-integration: ## the operator against a real control plane with simulated nodes
 	hack/test/integration.sh
 
+.PHONY: test-all
+test-all: ## the same, with the operator killed before, during and after every write: half an hour
+	FINETUNE_IT_ALL=1 hack/test/integration.sh
+
 .PHONY: test-e2e
 test-e2e: ## the packaged operator on a real node with a real trainer; needs root
 	hack/test/e2e.sh

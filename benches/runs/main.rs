@@ -1,7 +1,7 @@
 //! What runs cost: requests to the API server, wall time beside plain Jobs, CPU and memory of the operator. Needs a cluster: run `make bench`.
 //!
 //! Rounds of runs and of plain Jobs with the same pods take turns. Both are acted out the same way: when a pod runs, its agent gets a token,
-//! pauses as often as it saves, and ends the pod. The agents of runs also report.
+//! pauses as often as it saves, and ends the pod. The agents of runs also report. Then other runs are taken through pause, resume, stop and restart.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on stops by panicking")]
 
@@ -9,6 +9,7 @@ mod contract;
 #[path = "../../tests/integration/harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the integration tests use the rest")]
 mod harness;
+mod lifecycle;
 mod load;
 mod process;
 mod requests;
@@ -34,6 +35,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 struct Options {
     runs: usize,
     rounds: usize,
+    lives: usize,
     pause: Duration,
     idle: Duration,
 }
@@ -43,6 +45,7 @@ impl Options {
         Self {
             runs: variable("RUNS", 100),
             rounds: variable("ROUNDS", 3),
+            lives: variable("LIVES", 20),
             pause: Duration::from_secs_f64(variable("PAUSE", 5.0)),
             idle: Duration::from_secs(variable("IDLE", 60)),
         }
@@ -64,6 +67,7 @@ struct Seen {
     server_in_jobs: Usage,
     runs: Vec<Duration>,
     jobs: Vec<Duration>,
+    lives: Vec<lifecycle::Passed>,
 }
 
 #[tokio::main]
@@ -81,7 +85,7 @@ async fn main() -> ExitCode {
     if table::print(&options, &operator, &seen) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One run and one Job to warm up, then the rounds, then silence.
+/// One run and one Job to warm up, then the rounds, then runs that are paused, resumed, stopped and restarted, then silence.
 async fn measure(options: &Options, operator: &Operator) -> Seen {
     let mut log = AuditLog::from_now_on();
     let first = Load { count: 1, pause: Duration::from_millis(100), sandbox: sandbox().await };
@@ -108,6 +112,7 @@ async fn measure(options: &Options, operator: &Operator) -> Seen {
         }
         eprintln!("round {}: runs {:.1?}, plain Jobs {:.1?}", round + 1, seen.runs[round], seen.jobs[round]);
     }
+    seen.lives = lifecycle::measure(options.lives, &sandbox().await, &mut log, SILENCE).await;
     log.until_silent(SILENCE).await;
     tokio::time::sleep(options.idle).await;
     seen.idle = log.news();

@@ -5,14 +5,16 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     Options, Seen,
     contract::{ALLOWED, CHECKPOINTS, Share, shares},
+    lifecycle,
     process::{Operator, Usage},
     requests::is_lease,
 };
 
 /// How much more than its contract or than plain Jobs a run may cost.
-const TOLERANCE: f64 = 1.10;
+pub const TOLERANCE: f64 = 1.10;
 
-struct Row(String, String, String, &'static str);
+/// A figure: its name, what was seen, what is wanted, the verdict.
+pub struct Row(String, String, String, &'static str);
 
 /// Prints the table; returns whether every target that no busy machine can spoil was met.
 pub fn print(options: &Options, operator: &Operator, seen: &Seen) -> bool {
@@ -34,6 +36,7 @@ pub fn print(options: &Options, operator: &Operator, seen: &Seen) -> bool {
     let label = format!("**requests in {} idle seconds**", options.idle.as_secs());
     let text = format!("{busy} (+ {} watches renewed, {} for the lease)", idle.len() - busy, seen.idle.len() - idle.len());
     rows.push(row(&label, text, "0 (but for watches and lease)".into(), busy == 0));
+    rows.extend(lifecycle::rows(&seen.lives));
     let met = rows.iter().all(|Row(.., verdict)| *verdict != MISSED);
     rows.extend(times(seen));
     let cpu = |usage: Usage| format!("{:.1} ms", per_run(usize::try_from(usage.cpu).unwrap(), runs));
@@ -50,7 +53,8 @@ pub fn print(options: &Options, operator: &Operator, seen: &Seen) -> bool {
 const MET: &str = "met";
 const MISSED: &str = "MISSED";
 
-fn row(name: &str, seen: String, wanted: String, met: bool) -> Row {
+/// A figure with a target.
+pub fn row(name: &str, seen: String, wanted: String, met: bool) -> Row {
     Row(name.to_owned(), seen, wanted, if met { MET } else { MISSED })
 }
 
@@ -58,8 +62,9 @@ fn plain(name: &str, seen: String) -> Row {
     Row(name.to_owned(), seen, String::new(), "")
 }
 
+/// Of so many in all, how many for each run.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn per_run(count: usize, runs: usize) -> f64 {
+pub fn per_run(count: usize, runs: usize) -> f64 {
     count as f64 / runs as f64
 }
 

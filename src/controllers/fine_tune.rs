@@ -48,6 +48,10 @@ impl Reconciler<FineTune> for FineTunes {
                 observed.namespace_terminating = true;
                 self.carry_out(&observed).await
             }
+            Err(Error::NameTaken { kind, name }) => {
+                observed.name_taken = Some(format!("{kind} {name}"));
+                self.carry_out(&observed).await
+            }
             result => result,
         }
     }
@@ -98,6 +102,7 @@ impl FineTunes {
             places: BTreeMap::new(),
             last_status_write: self.pace.last_write(&**fine_tune).map(|written| written.at),
             namespace_terminating: false,
+            name_taken: None,
             fine_tune: Arc::clone(fine_tune),
         };
         let place = |job: &Arc<batch::Job>| Some((job.uid()?, world.queues.place(job.metadata.uid.as_deref()?)?));

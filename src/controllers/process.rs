@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::Client;
+use kube::{Client, Config};
 use tokio::sync::watch;
 
 use super::{
@@ -113,7 +113,7 @@ pub enum Error {
 /// Why it cannot go on.
 pub async fn run(arguments: Arguments) -> Result<(), Error> {
     telemetry::init(arguments.log_format, &arguments.log);
-    let client = Client::try_default().await.map_err(|error| Error::NoCluster(Box::new(error)))?;
+    let client = connect().await.map_err(|error| Error::NoCluster(Box::new(error)))?;
     let metrics = Arc::new(Metrics::default());
     let (stop, stopped) = watch::channel(false);
     let (world, wakes, watches) = World::watch(&client, arguments.watch_namespace.as_deref());
@@ -138,6 +138,14 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     })
     .await;
     outcome
+}
+
+/// A client that asks once. Whoever asks has a pause of its own: watches, reconciles and agents. The client's retries would come on top, the first
+/// seven within a second, and the last so far apart that it sleeps on long after the server is back.
+async fn connect() -> Result<Client, kube::Error> {
+    let mut config = Config::infer().await.map_err(kube::Error::InferConfig)?;
+    config.default_retry = false;
+    Client::try_from(config)
 }
 
 /// Waits for its turn to lead, then reconciles until asked to stop.

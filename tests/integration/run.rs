@@ -87,18 +87,43 @@ async fn the_best_checkpoint_is_marked_and_only_it() {
 #[tokio::test]
 #[ignore = "needs a cluster: run hack/test/integration.sh"]
 async fn a_finished_run_never_trains_again_though_its_job_is_deleted() {
-    in_sandbox(|sandbox| async move {
+    never_trains_again_without(true, false).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: run hack/test/integration.sh"]
+async fn a_finished_run_never_trains_again_though_its_pods_are_deleted() {
+    never_trains_again_without(false, true).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: run hack/test/integration.sh"]
+async fn a_finished_run_never_trains_again_though_its_job_and_pods_are_deleted() {
+    never_trains_again_without(true, true).await;
+}
+
+/// Takes its Job, its pods or both from a run that is over; the Job alone leaves its pods behind as orphans.
+async fn never_trains_again_without(no_job: bool, no_pods: bool) {
+    in_sandbox(move |sandbox| async move {
         let run = sandbox.run("bot", json!({})).await;
         let run = train(&sandbox, &run, 1).await;
         let jobs: Api<batch::Job> = sandbox.api();
-        let job = sandbox.jobs(&run).await.remove(0);
-        jobs.delete(&job.name_any(), &DeleteParams::background()).await.unwrap();
-        until_gone(&jobs, &job).await;
+        let pods: Api<corev1::Pod> = sandbox.api();
+        let (job, pod) = (sandbox.jobs(&run).await.remove(0), sandbox.pods(&run).await.remove(0));
+        if no_job {
+            jobs.delete(&job.name_any(), &DeleteParams::orphan()).await.unwrap();
+            until_gone(&jobs, &job).await;
+        }
+        if no_pods {
+            pods.delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
+            until_gone(&pods, &pod).await;
+        }
         // An edit is answered after the deletion was seen, since both come by watch.
         sandbox.edit("bot", json!({"displayName": "Bot"})).await.unwrap();
         let after = sandbox.until_phase("bot", FineTunePhase::Succeeded).await;
         assert_eq!(after.status.unwrap().attempt, 1);
-        assert!(sandbox.jobs(&run).await.is_empty());
+        let left = (sandbox.jobs(&run).await.len(), sandbox.pods(&run).await.len());
+        assert_eq!(left, (usize::from(!no_job), usize::from(!no_pods)), "nothing was made again");
     })
     .await;
 }

@@ -26,15 +26,22 @@ pub struct AttemptFacts {
 impl AttemptFacts {
     /// Reads them from the world: the newest attempt the status or any Job of the run knows.
     pub fn of(observed: &ObservedFineTune) -> Self {
-        let trains = |job: &&Arc<batch::Job>| role(job.labels()) == Some(names::ROLE_TRAIN);
-        let newest = observed.jobs.iter().filter(trains).map(|job| attempt(job.labels())).max().unwrap_or(0);
-        let number = observed.status().attempt.max(newest);
+        let newest = observed.jobs.iter().filter(|job| trains(job)).map(|job| attempt(job.labels())).max().unwrap_or(0);
+        Self::of_number(observed, observed.status().attempt.max(newest))
+    }
+
+    /// The same of the attempt the status tells of, which is an older one while the newest is not on record.
+    pub fn on_record(observed: &ObservedFineTune) -> Self {
+        Self::of_number(observed, observed.status().attempt)
+    }
+
+    fn of_number(observed: &ObservedFineTune, number: i64) -> Self {
         let of_attempt = |job: &&Arc<batch::Job>| attempt(job.labels()) == number;
         let training: Vec<_> =
             observed.pods.iter().filter(|pod| role(pod.labels()) == Some(names::ROLE_TRAIN)).cloned().collect();
         Self {
             number,
-            job: observed.jobs.iter().filter(trains).find(of_attempt).cloned(),
+            job: observed.jobs.iter().filter(|job| trains(job)).find(of_attempt).cloned(),
             collect: observed.jobs.iter().filter(|job| role(job.labels()) == Some(names::ROLE_COLLECT)).find(of_attempt).cloned(),
             live_pods: training.iter().filter(|pod| is_live(pod)).count(),
             pods: training.into_iter().filter(|pod| attempt(pod.labels()) == number).collect(),
@@ -92,6 +99,10 @@ pub fn attempt(labels: &std::collections::BTreeMap<String, String>) -> i64 {
 /// Rank of a pod among the nodes of its attempt.
 pub fn rank(pod: &corev1::Pod) -> u32 {
     pod.annotations().get(names::COMPLETION_INDEX).and_then(|index| index.parse().ok()).unwrap_or(0)
+}
+
+fn trains(job: &batch::Job) -> bool {
+    role(job.labels()) == Some(names::ROLE_TRAIN)
 }
 
 fn role(labels: &std::collections::BTreeMap<String, String>) -> Option<&str> {

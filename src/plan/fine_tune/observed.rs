@@ -44,6 +44,8 @@ pub struct ObservedFineTune {
     pub last_status_write: Option<Timestamp>,
     /// Nothing can be created any more in its namespace.
     pub namespace_terminating: bool,
+    /// What was to be made a moment ago, kind and name, and exists already as somebody else's.
+    pub name_taken: Option<String>,
 }
 
 impl ObservedFineTune {

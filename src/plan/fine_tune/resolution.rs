@@ -18,6 +18,9 @@ use crate::{
     settings::Settings,
 };
 
+/// Reason of a run that cannot make its Job or claim under the name they are to have.
+pub const NAME_TAKEN: &str = "NameTaken";
+
 /// A run with all its references found.
 #[derive(Clone, Debug)]
 pub struct Resolution {
@@ -59,6 +62,7 @@ pub fn resolve(observed: &ObservedFineTune, settings: &Settings) -> Result<Resol
     let spec = &observed.fine_tune.spec;
     let mut problems = Vec::new();
     let mut wanted = |found: Option<Problem>| problems.extend(found);
+    wanted(name_taken(observed));
     wanted(base_model_missing(observed));
     wanted(runtime_missing(observed));
     wanted(hardware_missing(observed));
@@ -107,6 +111,11 @@ pub fn resolve(observed: &ObservedFineTune, settings: &Settings) -> Result<Resol
 
 fn waits(reason: &'static str, field: &str, message: String) -> Problem {
     Problem { reason, field: field.into(), message, waits: true }
+}
+
+fn name_taken(observed: &ObservedFineTune) -> Option<Problem> {
+    let taken = observed.name_taken.as_ref()?;
+    Some(waits(NAME_TAKEN, "metadata.name", format!("{taken} exists already and does not belong to this run: delete it")))
 }
 
 fn base_model_missing(observed: &ObservedFineTune) -> Option<Problem> {

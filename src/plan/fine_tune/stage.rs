@@ -12,6 +12,7 @@ use super::{
     ends,
     group::{self, Fall},
     outcome::{self, Outcome},
+    resolution,
     waiting::{UNSCHEDULABLE_AFTER, Waiting, stuck, unschedulable},
 };
 use crate::{
@@ -58,12 +59,14 @@ pub enum Stage {
 
 impl Stage {
     /// When to look again though nothing changed.
-    pub const fn look_again(&self) -> Next {
+    pub fn look_again(&self) -> Next {
         match self {
             Self::Fallen(fall) => Next::After(fall.pause),
             // A last report and the end of its Job come by different watches: give the first a moment.
             Self::Ended => Next::After(Duration::from_secs(GRACE_OF_LAST_REPORT)),
             Self::Starting(_) => Next::After(Duration::from_secs(UNSCHEDULABLE_AFTER)),
+            // What is not ours is not watched: nothing tells when it goes.
+            Self::Blocked(problems) if is_name_taken(problems) => Next::After(Duration::from_secs(NAME_TRIED_EVERY)),
             _ => Next::OnChange,
         }
     }
@@ -87,6 +90,9 @@ pub const QUEUED: &str = "Queued";
 
 /// Seconds between the end of a Job and the conclusion that its last report never came.
 const GRACE_OF_LAST_REPORT: u64 = 5;
+
+/// Seconds between two tries of a name that somebody else has taken.
+const NAME_TRIED_EVERY: u64 = 30;
 
 /// Seconds the watch of Jobs may lag behind the status that tells of a Job.
 const GRACE_OF_NEW_JOB: i64 = 10;
@@ -172,6 +178,10 @@ fn at_rest(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) ->
         None if !malformed.is_empty() => Stage::Blocked(malformed),
         None => Stage::Launch,
     }
+}
+
+fn is_name_taken(problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.reason == resolution::NAME_TAKEN)
 }
 
 /// Whether the Job was put on record a moment ago, so that it exists though its watch does not show it yet. Nothing may be concluded from

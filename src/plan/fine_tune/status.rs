@@ -45,8 +45,9 @@ pub fn status(
     status.failure = failure(stage);
     status.queue = place(observed, facts, stage);
     let next = facts.next_attempt(observed);
-    if launch.is_none() || next.number > facts.number {
-        follow(facts, stage, &mut status, now);
+    let recorded = AttemptFacts::on_record(observed);
+    if launch.is_none() || next.number > recorded.number {
+        follow(&recorded, stage, &mut status, now);
     }
     if let Some(resolution) = launch {
         begin(observed, resolution, next, &mut status);

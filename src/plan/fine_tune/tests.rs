@@ -1,5 +1,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "test data reads better by value")]
 
+mod deaths;
+
 use std::sync::Arc;
 
 use k8s_openapi::{
@@ -81,6 +83,11 @@ fn carry_out(world: &mut ObservedFineTune, plan: &Plan<FineTuneStatus>) {
             Change::CreateOnce(Child::Service(_)) => {}
             Change::CreateOnce(Child::Claim(claim)) => {
                 world.claims.insert(claim.metadata.name.clone().unwrap(), Arc::new(*claim.clone()));
+            }
+            Change::Delete(reference) if reference.kind == ChildKind::Checkpoint => {
+                let goes = world.checkpoints.iter_mut().find(|known| known.metadata.uid.as_ref() == Some(&reference.uid));
+                let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now());
+                Arc::make_mut(goes.unwrap()).metadata.deletion_timestamp = Some(time);
             }
             Change::Delete(reference) => {
                 world.jobs.retain(|job| job.metadata.uid.as_ref() != Some(&reference.uid));
@@ -306,6 +313,22 @@ fn a_restart_that_was_not_recorded_makes_one_job_of_one_lineage() {
 }
 
 #[test]
+fn the_attempt_before_one_that_was_not_recorded_is_closed_and_paid_for() {
+    let mut world = world(json!({}));
+    step(&mut world);
+    job_becomes(&mut world, "Running", None);
+    step(&mut world);
+    world.jobs.clear();
+    world.pods.clear();
+    step_and_die(&mut world);
+    step(&mut world);
+    let status = world.status();
+    let told: Vec<_> = status.attempts.iter().map(|attempt| (attempt.number, attempt.reason.as_deref())).collect();
+    assert_eq!(told, [(1, Some("Interrupted")), (2, None)]);
+    assert_eq!(status.cost.unwrap().gpu_seconds, 2 * 3660, "two GPUs were held until the pod was gone");
+}
+
+#[test]
 fn a_job_that_was_not_recorded_ends_when_what_it_was_made_of_is_gone() {
     let mut world = world(json!({}));
     step_and_die(&mut world);
@@ -381,6 +404,21 @@ fn every_missing_reference_is_named_and_none_makes_a_job() {
         let conditions = world.status().conditions;
         assert!(condition::find(&conditions, condition::READY).unwrap().message.contains(field), "{field} in {conditions:?}");
     }
+}
+
+#[test]
+fn a_name_that_somebody_else_has_taken_is_said_and_tried_again() {
+    let mut world = world(json!({}));
+    world.name_taken = Some("Job a-0b9f6a1e-1".into());
+    let blocked = step(&mut world);
+    assert!(jobs_made(&blocked).is_empty());
+    assert!(matches!(blocked.next, Next::After(_)), "nobody tells when it goes");
+    assert_eq!((phase(&world), reason(&world, condition::READY).as_deref()), (FineTunePhase::Pending, Some("NameTaken")));
+    let conditions = world.status().conditions;
+    assert!(condition::find(&conditions, condition::READY).unwrap().message.contains("Job a-0b9f6a1e-1 exists already"));
+    assert_eq!(world.status().failure, None);
+    world.name_taken = None;
+    assert_eq!(jobs_made(&step(&mut world)), ["a-0b9f6a1e-1"]);
 }
 
 #[test]

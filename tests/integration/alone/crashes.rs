@@ -1,82 +1,97 @@
-//! A run under an operator that dies at every one of its writes, just before it and just after it, and at odd moments: it ends as an undisturbed
-//! one does, with the same objects made and deleted.
+//! Runs under an operator that dies at its writes, just before the server gets one, while it works on it, or just after it has done it, and at
+//! odd moments: each ends as an undisturbed one does, with the same objects made and deleted.
+//!
+//! `FINETUNE_IT_ALL=1` takes every point, `FINETUNE_IT_SEED` chooses another sample, `FINETUNE_IT_SCENARIO` one scenario alone.
 
-use std::{sync::Arc, time::Duration};
+mod scenarios;
+mod story;
 
-use kube::ResourceExt;
-use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde_json::json;
+use std::{fmt::Display, time::Duration};
 
-use finetune_operator::api::{Checkpoint, FineTune};
-
-use crate::{
-    harness::{
-        Sandbox, audit,
-        normal::normal,
-        proxy::{Fault, Moment, Proxied},
-        sandbox::with_sandbox,
-        wait::until,
-    },
-    run::{delete, nothing_is_left, train},
+use futures::{StreamExt, stream};
+use rand::{
+    Rng, SeedableRng,
+    rngs::StdRng,
+    seq::{IteratorRandom, SliceRandom},
 };
 
-/// Every how many writes the operator dies, unless all points are asked for.
-const SAMPLE: usize = 5;
+use crate::harness::{
+    proxy::{Fault, Moment},
+    sandbox::with_sandbox,
+};
+use scenarios::{SCENARIOS, Scenario};
+use story::{Story, Told, tell};
+
+/// Stories told at once. Each has an operator and a namespace of its own, and the operator sees no other.
+const AT_ONCE: usize = 4;
+/// Longest a story may take.
+const PATIENCE: Duration = Duration::from_mins(4);
+/// The moments of a death.
+const MOMENTS: [Moment; 3] = [Moment::Before, Moment::During, Moment::After];
 /// Runs with deaths at odd moments: all, and in a sample.
 const ODD: (u64, u64) = (20, 2);
+/// Of how many points one may lie beyond the last write of its run: what is written by the way is not the same each time.
+const BEYOND: usize = 10;
 
-/// What a run leaves behind, and what was made and deleted for it.
-#[derive(Debug, PartialEq, Eq)]
-struct Story {
-    end: String,
+/// A scenario undisturbed.
+struct Expected {
+    scenario: &'static Scenario,
+    story: Story,
     writes: Vec<String>,
 }
 
-#[tokio::test]
+/// A death in a scenario.
+#[derive(Clone, Copy)]
+struct Point<'a> {
+    expected: &'a Expected,
+    fault: Fault,
+}
+
+/// How a run with a death went.
+enum Verdict {
+    Equal,
+    Beyond,
+    Wrong(String),
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster: run hack/test/integration.sh"]
 async fn a_death_at_any_write_changes_nothing_in_the_end() {
-    let (expected, writes) = undisturbed().await;
-    println!("an undisturbed run takes {} writes:\n{}", writes.len(), writes.join("\n"));
-    let step = if all() { 1 } else { SAMPLE };
-    let mut wrong = Vec::new();
-    for request in 1..=writes.len() {
-        for (offset, moment) in [(1, Moment::Before), (2 % step, Moment::After)] {
-            if request % step != offset % step {
-                continue;
+    let expected: Vec<_> = stream::iter(scenarios()).map(undisturbed).buffered(AT_ONCE).collect().await;
+    for Expected { scenario, writes, .. } in &expected {
+        println!("{}: {} writes undisturbed", scenario.name, writes.len());
+    }
+    let points = points(&expected);
+    let (run, mut beyond, mut wrong) = (points.len(), 0, Vec::new());
+    let mut verdicts = stream::iter(points).map(|point| async move { (point, verdict(point).await) }).buffer_unordered(AT_ONCE);
+    while let Some((point, verdict)) = verdicts.next().await {
+        match verdict {
+            Verdict::Equal => println!("ok {point}"),
+            Verdict::Beyond => {
+                println!("beyond the last write: {point}");
+                beyond += 1;
             }
-            let fault = Fault { request, moment };
-            let proxied = Arc::new(Proxied::start(Some(fault)).await);
-            let story = tokio::time::timeout(Duration::from_mins(4), tell(&proxied)).await;
-            assert!(proxied.has_died(), "{fault:?} was never reached");
-            let what = format!("{moment:?} write {request}, {}", writes[request - 1]);
-            println!("died {what}");
-            match story {
-                Ok(story) => wrong.extend(difference(&expected, &story).map(|difference| format!("{what}:\n{difference}"))),
-                Err(_) => wrong.push(format!("{what}: it does not end")),
+            Verdict::Wrong(why) => {
+                println!("WRONG {point}");
+                wrong.push(format!("{point}:\n{why}"));
             }
         }
     }
+    println!("{run} crash points run, {} failed ({beyond} beyond the last write)", wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(beyond * BEYOND <= run, "too many points were never reached to call this a sweep");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster: run hack/test/integration.sh"]
 async fn deaths_at_odd_moments_change_nothing_in_the_end() {
-    let (expected, _) = undisturbed().await;
-    for seed in 0..if all() { ODD.0 } else { ODD.1 } {
-        let proxied = Arc::new(Proxied::start(None).await);
-        let operator = proxied.operator.clone();
-        let deaths = tokio::spawn(async move {
-            let mut chance = StdRng::seed_from_u64(seed);
-            loop {
-                tokio::time::sleep(Duration::from_millis(chance.random_range(300..4000))).await;
-                let operator = operator.clone();
-                tokio::task::spawn_blocking(move || operator.crash()).await.unwrap();
-            }
-        });
-        let story = tell(&proxied).await;
-        deaths.abort();
-        let difference = difference(&expected, &story);
+    let success = &SCENARIOS[0];
+    let expected = undisturbed(success).await;
+    let seeds = 0..if all() { ODD.0 } else { ODD.1 };
+    let told = |seed| async move { (seed, with_sandbox(move |sandbox| story::tell_while_dying(success, sandbox, seed)).await) };
+    let mut stories = stream::iter(seeds).map(told).buffer_unordered(AT_ONCE);
+    while let Some((seed, story)) = stories.next().await {
+        let difference = expected.story.difference(&story);
         assert!(difference.is_none(), "seed {seed}: {}", difference.unwrap_or_default());
     }
 }
@@ -85,77 +100,64 @@ fn all() -> bool {
     std::env::var("FINETUNE_IT_ALL").is_ok_and(|value| value == "1")
 }
 
+/// All scenarios, or the one that is asked for.
+fn scenarios() -> impl Iterator<Item = &'static Scenario> {
+    let wanted = std::env::var("FINETUNE_IT_SCENARIO").ok();
+    SCENARIOS.iter().filter(move |scenario| wanted.as_ref().is_none_or(|wanted| wanted == scenario.name))
+}
+
 /// The story nobody disturbs, and the writes it takes.
-async fn undisturbed() -> (Story, Vec<String>) {
-    let proxied = Arc::new(Proxied::start(None).await);
-    let story = tell(&proxied).await;
-    (story, proxied.seen())
+async fn undisturbed(scenario: &'static Scenario) -> Expected {
+    let Told { story, writes, .. } = with_sandbox(move |sandbox| tell(scenario, sandbox, None)).await;
+    Expected { scenario, story, writes }
 }
 
-/// One run from its creation to its end, and its deletion.
-async fn tell(proxied: &Arc<Proxied>) -> Story {
-    let (sender, story) = tokio::sync::oneshot::channel();
-    let proxied = Arc::clone(proxied);
-    with_sandbox(|sandbox| async move {
-        proxied.count_in(&sandbox.namespace);
-        let run = sandbox.run("bot", json!({})).await;
-        train(&sandbox, &run, 1).await;
-        let is_best = |checkpoint: &Checkpoint| checkpoint.status.as_ref().is_some_and(|status| status.best);
-        until(&sandbox.api(), "bot-step-100", "it is marked as the best", is_best).await;
-        let run = sandbox.until_run("bot", "all are counted", |status| status.checkpoint_count == 4).await;
-        let end = end(&sandbox, &run).await;
-        delete(&sandbox, &run).await;
-        nothing_is_left(&sandbox, &run).await;
-        let writes = made_and_deleted(&sandbox.namespace, &run);
-        sender.send(Story { end, writes }).unwrap();
-    })
-    .await;
-    story.await.unwrap()
-}
-
-/// Every object of the run, without what is chance.
-async fn end(sandbox: &Sandbox, run: &FineTune) -> String {
-    let (namespace, uid) = (&sandbox.namespace, run.uid().unwrap());
-    [
-        normal(&[run], namespace, &uid),
-        normal(&sandbox.checkpoints(run).await, namespace, &uid),
-        normal(&[sandbox.history(run).await], namespace, &uid),
-        normal(&sandbox.jobs(run).await, namespace, &uid),
-    ]
-    .join("---\n")
-}
-
-/// What the operator made and deleted in a namespace, each with its name, in order of name.
-fn made_and_deleted(namespace: &str, run: &FineTune) -> Vec<String> {
-    let uid = run.uid().unwrap();
-    let counts = |request: &&audit::Request| {
-        let object = &request.object_ref;
-        object.namespace == namespace
-            && ["create", "delete"].contains(&request.verb.as_str())
-            && object.resource != "events"
-            && request.succeeded()
-    };
-    let name = |request: &audit::Request| {
-        format!("{} {} {}", request.verb, request.resource(), request.object_ref.name.replace(&uid[..8], "UID8"))
-    };
-    let mut all: Vec<_> = audit::of_operator().iter().filter(counts).map(name).collect();
-    all.sort();
-    all
-}
-
-/// What differs, the first lines of it.
-fn difference(expected: &Story, told: &Story) -> Option<String> {
-    if expected == told {
-        return None;
+/// Every point, of each scenario and moment one unless all are asked for; in no order, so that a sweep that is cut short has seen something of each.
+fn points(expected: &[Expected]) -> Vec<Point<'_>> {
+    let seed = std::env::var("FINETUNE_IT_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let mut chance = StdRng::seed_from_u64(seed);
+    let mut points = Vec::new();
+    for expected in expected {
+        for moment in MOMENTS {
+            let requests = 1..=expected.writes.len();
+            let chosen = if all() { requests.collect() } else { requests.choose_multiple(&mut chance, 1) };
+            points.extend(chosen.into_iter().map(|request| Point { expected, fault: Fault { request, moment } }));
+        }
     }
-    let lines = expected.end.lines().zip(told.end.lines()).filter(|(left, right)| left != right).take(8);
-    let lines: Vec<_> = lines.map(|(left, right)| format!("- {left}\n+ {right}")).collect();
-    let lengths = (expected.end.lines().count(), told.end.lines().count());
-    let objects = format!("{}\n{lengths:?} lines\n", lines.join("\n"));
-    let writes = if expected.writes == told.writes {
-        String::new()
-    } else {
-        format!("{:#?}\ninstead of\n{:#?}", told.writes, expected.writes)
-    };
-    Some(objects + &writes)
+    points.shuffle(&mut chance);
+    points
+}
+
+/// Tells the story with a death in it.
+async fn verdict(Point { expected, fault }: Point<'_>) -> Verdict {
+    let scenario = expected.scenario;
+    let telling = tokio::spawn(tokio::time::timeout(PATIENCE, with_sandbox(move |sandbox| tell(scenario, sandbox, Some(fault)))));
+    match telling.await {
+        Ok(Ok(told)) => match expected.story.difference(&told.story) {
+            Some(difference) => Verdict::Wrong(difference),
+            None if told.died => Verdict::Equal,
+            None => Verdict::Beyond,
+        },
+        Ok(Err(_)) => Verdict::Wrong("it does not end".to_owned()),
+        Err(panic) => Verdict::Wrong(why(panic)),
+    }
+}
+
+/// The words of a panic.
+fn why(panic: tokio::task::JoinError) -> String {
+    let words = panic.into_panic();
+    words.downcast::<String>().map_or_else(|_| "it panicked".to_owned(), |words| *words)
+}
+
+impl Display for Point<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { expected, fault } = self;
+        let write = &expected.writes[fault.request - 1];
+        write!(formatter, "{}, {:?} write {}, {write}", expected.scenario.name, fault.moment, fault.request)
+    }
+}
+
+/// Milliseconds until the next death.
+fn odd_pause(chance: &mut StdRng) -> Duration {
+    Duration::from_millis(chance.random_range(300..4000))
 }

@@ -2,4 +2,5 @@
 
 mod absence;
 mod crashes;
+mod peers;
 mod quiet;

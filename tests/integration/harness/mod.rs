@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod audit;
 pub mod cluster;
+pub mod gate;
 pub mod normal;
 pub mod operator;
 pub mod proxy;

@@ -112,6 +112,15 @@ impl Operator {
         }
     }
 
+    /// How many files and connections it has open.
+    pub fn descriptors(&self) -> usize {
+        let shell = self.process.lock().unwrap().as_ref().unwrap().id();
+        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+        let is_operator = |pid: &&str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().starts_with("finetune");
+        let pid = children.split_whitespace().find(is_operator).unwrap();
+        std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    }
+
     fn last_words(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(20).collect();

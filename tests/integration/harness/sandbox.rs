@@ -31,14 +31,15 @@ pub async fn in_sandbox<F: Future<Output = ()> + Send + 'static>(test: impl FnOn
 }
 
 /// Runs a test in a namespace of its own, and deletes the namespace however the test ends.
-pub async fn with_sandbox<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Sandbox) -> F) {
+pub async fn with_sandbox<F>(test: impl FnOnce(Sandbox) -> F) -> F::Output
+where
+    F: Future<Output: Send> + Send + 'static,
+{
     let sandbox = Sandbox::new(admin().await).await;
     let result = tokio::spawn(test(sandbox.clone())).await;
     let namespaces: Api<corev1::Namespace> = Api::all(sandbox.client.clone());
     namespaces.delete(&sandbox.namespace, &DeleteParams::default()).await.unwrap();
-    if let Err(error) = result {
-        std::panic::resume_unwind(error.into_panic());
-    }
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 impl Sandbox {
