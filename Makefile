@@ -46,8 +46,9 @@ test-integration: ## the operator against a real control plane with simulated no
 	hack/test/integration.sh
 
 .PHONY: test-all
-test-all: ## the same, with the operator killed before, during and after every write: half an hour
+test-all: lint test-fast test-manifests ## everything, with the operator killed before, during and after every write: over an hour; needs root
 	FINETUNE_IT_ALL=1 hack/test/integration.sh
+	CRASHES=all hack/test/e2e.sh
 
 .PHONY: test-e2e
 test-e2e: ## the packaged operator on a real node with a real trainer; needs root
