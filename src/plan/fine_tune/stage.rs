@@ -105,7 +105,8 @@ pub fn stage(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) 
     if condition::is_true(&status.conditions, condition::FINISHED) && !restarted && !unrecorded {
         return Stage::Over;
     }
-    if unrecorded && !ends(spec.desired_state) {
+    if unrecorded {
+        // Put on record first even where it is to end: its number would be given away again otherwise.
         return Stage::Launch;
     }
     if facts.job.is_none() && is_on_its_way(observed, facts, now) {

@@ -329,6 +329,20 @@ fn the_attempt_before_one_that_was_not_recorded_is_closed_and_paid_for() {
 }
 
 #[test]
+fn an_attempt_that_was_not_recorded_before_a_pause_keeps_its_number() {
+    let mut world = world(json!({}));
+    step_and_die(&mut world);
+    job_becomes(&mut world, "Running", None);
+    edit(&mut world, |run| run.spec.desired_state = DesiredState::Paused);
+    assert_eq!(step(&mut world).changes, [], "it is put on record first");
+    assert!(matches!(step(&mut world).changes[..], [Change::Delete(_)]));
+    step(&mut world);
+    assert_eq!(phase(&world), FineTunePhase::Paused);
+    edit(&mut world, |run| run.spec.desired_state = DesiredState::Running);
+    assert_eq!(jobs_made(&step(&mut world)), ["a-0b9f6a1e-2"]);
+}
+
+#[test]
 fn a_job_that_was_not_recorded_ends_when_what_it_was_made_of_is_gone() {
     let mut world = world(json!({}));
     step_and_die(&mut world);

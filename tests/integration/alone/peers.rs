@@ -26,7 +26,7 @@ use crate::{
 /// Refused deletions: the pauses between them add up to 7.5 s.
 const REFUSALS: usize = 4;
 /// How long the server comes and goes: in a sample, and when everything is asked for.
-const FLAPPING: (Duration, Duration) = (Duration::from_secs(24), Duration::from_secs(60));
+const FLAPPING: (Duration, Duration) = (Duration::from_secs(24), Duration::from_mins(1));
 /// How long it is away each time, and how long it is there in between.
 const AWAY: Duration = Duration::from_secs(4);
 /// Most requests of any second while it comes and goes: each of the eleven watches lists and begins anew once, and little else.
@@ -93,8 +93,8 @@ async fn stopped_is_never_said_while_somebody_holds_the_job() {
         let stopping = sandbox.until_phase("bot", FineTunePhase::Stopping).await;
         assert!(!condition::is_true(&stopping.status.unwrap().conditions, condition::FINISHED));
         let leaves = |job: &batch::Job| job.metadata.deletion_timestamp.is_some();
-        let held = until(&jobs, &job.name_any(), "it is on its way out", leaves).await;
-        let left: Vec<_> = held.finalizers().iter().filter(|name| *name != "test.finetune.dev/hold").collect();
+        let leaving = until(&jobs, &job.name_any(), "it is on its way out", leaves).await;
+        let left: Vec<_> = leaving.finalizers().iter().filter(|name| *name != "test.finetune.dev/hold").collect();
         jobs.patch(&job.name_any(), &PatchParams::default(), &hold(json!(left))).await.unwrap();
         sandbox.until_phase("bot", FineTunePhase::Stopped).await;
         assert_eq!(proxied.times_asked("DELETE"), 1, "a deletion that was accepted is waited for");

@@ -18,7 +18,7 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        8 => happening().prop_map(Event::Any),
+        8 => happening().prop_filter("a queue takes nothing back", |any| !matches!(any, Happening::Suspended(_))).prop_map(Event::Any),
         2 => Just(Event::Any(Happening::Runs)),
         1 => Just(Event::PodFails),
         1 => Just(Event::FromScratch),
@@ -141,22 +141,23 @@ fn checkpoint_names(world: &ObservedFineTune) -> BTreeSet<Option<String>> {
     world.checkpoints.iter().map(|checkpoint| checkpoint.metadata.name.clone()).collect()
 }
 
-/// An event that takes nothing away that a Job already made needs to be put on record.
-fn kind_event() -> impl Strategy<Value = Event> {
-    let takes = |event: &Event| matches!(event, Event::StartGone | Event::Any(Happening::ModelGone));
-    event().prop_filter("nothing is taken away", move |event| !takes(event))
+/// Names of the Jobs whose attempts are known to have been at work. Of others nobody knows, when they vanish between two deaths.
+fn known_at_work(world: &ObservedFineTune) -> impl Iterator<Item = String> {
+    let attempts = world.status().attempts.into_iter();
+    let known = attempts.filter(|attempt| attempt.start_time.is_some() || attempt.end_time.is_some());
+    known.map(|attempt| format!("a-0b9f6a1e-{}", attempt.number))
 }
 
 proptest! {
     #[test]
     fn no_attempt_is_made_twice_though_the_process_hardly_ever_lives(
         spec in spec(),
-        course in proptest::collection::vec((kind_event(), 0_usize..6), 0..25),
+        course in proptest::collection::vec((event(), 0_usize..6), 0..25),
     ) {
         let (mut world, mut worked) = (begin(spec), BTreeSet::new());
         for (event, writes) in course {
             take_place(&mut world, &event);
-            worked.extend(at_work(&world));
+            worked.extend(known_at_work(&world));
             match writes {
                 4 => settle(&mut world, &worked)?,
                 5 => {}
