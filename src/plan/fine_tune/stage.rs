@@ -100,7 +100,6 @@ const GRACE_OF_NEW_JOB: i64 = 10;
 /// Where the run stands.
 pub fn stage(observed: &ObservedFineTune, facts: &AttemptFacts, now: Timestamp) -> Stage {
     let status = observed.status();
-    let spec = &observed.fine_tune.spec;
     let (restarted, unrecorded) = (facts.is_restarted(observed), facts.is_unrecorded(observed));
     if condition::is_true(&status.conditions, condition::FINISHED) && !restarted && !unrecorded {
         return Stage::Over;

@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use finetune_operator::api::{FineTune, FineTunePhase, condition};
+use finetune_operator::api::{FineTune, FineTunePhase, condition, names};
 
 use crate::{
     harness::{
@@ -174,7 +174,9 @@ async fn a_server_that_comes_and_goes_is_not_hammered_and_costs_no_descriptor() 
         agent.train(SAVES).await;
         agent.end("succeed", "").await;
         sandbox.until_phase("bot", FineTunePhase::Succeeded).await;
-        assert_eq!(sandbox.jobs(&run).await.len(), 1);
+        let jobs = sandbox.jobs(&run).await;
+        // A watch that comes back later than the last report may have the output read once more.
+        assert_eq!(jobs.iter().filter(|job| job.labels()[names::ROLE] == names::ROLE_TRAIN).count(), 1, "nothing trained again");
         let (busiest, after) = (proxied.busiest_second(begin), proxied.operator.descriptors());
         println!("the busiest second had {} requests; {before} descriptors before, {after} after", busiest.len());
         assert!(busiest.len() <= BUSIEST, "{} requests within a second: {busiest:#?}", busiest.len());
