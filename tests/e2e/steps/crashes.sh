@@ -13,11 +13,12 @@ kill_after() { # N: kills the operator after its Nth write from now on
   kubectl delete pod -n finetune-system -l app.kubernetes.io/component=controller --grace-period=0 --force >/dev/null 2>&1
 }
 
-story() { # RUN FIRST_LINE: how it ended, and what was made for it since that line of the audit log
+story() { # RUN FIRST_LINE: how it ended, and what was made for it since that line of the audit log; a Job that reads again what a last report
+  # told too late (…-c) is a matter of time, and changes nothing
   get finetune "$1" -o json | jq -c '[.status.phase, .status.attempt, .status.checkpointCount, .status.bestCheckpoint, .status.progress.step]'
   get checkpoints -l "finetune.dev/fine-tune=$1" -o json | jq -c '[.items[] | [.metadata.name, .status.phase, .status.best // false]] | sort'
   get finetunehistory "$1" -o json | jq -c '[.spec.series[] | [.name, (.steps | length)]]'
-  tail -n "+$2" "$audit" | grep -E "$writes" | jq -r 'select((.verb | IN("create", "delete")) and .objectRef.resource != "events") |
+  tail -n "+$2" "$audit" | grep -E "$writes" | jq -r 'select((.verb | IN("create", "delete")) and .objectRef.resource != "events" and (.objectRef.name | endswith("-c") | not)) |
     "\(.verb) \(.objectRef.resource) \(.objectRef.name)"' | sed "s/$(get finetune "$1" -o jsonpath='{.metadata.uid}' | cut -c1-8)/UID/" | sort
 }
 
