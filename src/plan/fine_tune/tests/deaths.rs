@@ -1,5 +1,4 @@
-//! Any course of a run, twice: under a process that lives, and under one that dies between its writes. Both end alike, and neither does what must
-//! never be done.
+//! Any course of a run under a process that dies between its writes: it never does what must never be done.
 
 use std::collections::BTreeSet;
 
