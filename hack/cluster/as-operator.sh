@@ -10,14 +10,7 @@
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
-name=local
-while (($#)); do
-  case $1 in
-    --name) name=$2 && shift 2 ;;
-    -h | --help) usage ;;
-    *) usage 2 >&2 ;;
-  esac
-done
+take_name "$@"
 use_cluster "$name"
 [[ -f $KUBECONFIG ]] || die "cluster $NAME is not up; start it with up.sh --name $NAME"
 root=$(cd "$HERE/../.." && pwd)

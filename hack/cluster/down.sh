@@ -10,14 +10,7 @@ source "$(dirname "$0")/lib.sh"
 source "$HERE/kwok-nodes.sh"
 source "$HERE/real-node.sh"
 
-name=local
-while (($#)); do
-  case $1 in
-    --name) name=$2 && shift 2 ;;
-    -h | --help) usage ;;
-    *) usage 2 >&2 ;;
-  esac
-done
+take_name "$@"
 
 use_cluster "$name"
 lock_cluster

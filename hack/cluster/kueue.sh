@@ -16,14 +16,7 @@ case ${1:-} in
   -h | --help) usage ;;
   *) usage 2 >&2 ;;
 esac
-name=local
-while (($#)); do
-  case $1 in
-    --name) name=$2 && shift 2 ;;
-    -h | --help) usage ;;
-    *) usage 2 >&2 ;;
-  esac
-done
+take_name "$@"
 
 configuration() {
   cat <<END

@@ -20,6 +20,17 @@ usage() { # prints the comment block at the top of the calling script
   exit "${1:-0}"
 }
 
+take_name() { # ARGUMENT…: sets `name` from --name, the one option of the calling script
+  name=local
+  while (($#)); do
+    case $1 in
+      --name) name=$2 && shift 2 ;;
+      -h | --help) usage ;;
+      *) usage 2 >&2 ;;
+    esac
+  done
+}
+
 # ---- directories
 
 hash_of() { # PATH…, below this folder
