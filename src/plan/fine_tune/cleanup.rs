@@ -26,7 +26,7 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     if !working.is_empty() || observed.pods.iter().any(|pod| is_live(pod) && !belongs_to(pod, &delete_name)) {
         let doomed = working.into_iter().filter(|job| job.metadata.deletion_timestamp.is_none());
         let doomed = doomed.map(|job| Change::Delete(ChildReference::of(ChildKind::Job, &job.metadata))).collect();
-        let next = lost::look_again(observed, Next::OnChange, now);
+        let next = lost::deadline(observed, now);
         return Plan { status: waits_for_node(observed, now), next, ..changes(doomed) };
     }
     let (kept, doomed): (Vec<_>, Vec<_>) = observed.checkpoints.iter().partition(|checkpoint| is_kept(observed, checkpoint));

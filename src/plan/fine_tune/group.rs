@@ -9,7 +9,7 @@ use super::{
     ObservedFineTune,
     attempt::{AttemptFacts, is_live},
     containers::TRAINER,
-    outcome::{condition, guessed, last_words, told},
+    outcome::{INTERRUPTED, condition, guessed, last_words, told},
     stage::Stage,
 };
 use crate::{
@@ -21,8 +21,6 @@ use crate::{
 const FIRST_PAUSE_SECONDS: i64 = 10;
 /// Longest such pause.
 const LONGEST_PAUSE_SECONDS: i64 = 360;
-/// Reason of an attempt that was ended from outside.
-pub const INTERRUPTED: &str = "Interrupted";
 
 /// How a group fell.
 #[derive(Clone, Debug, PartialEq)]

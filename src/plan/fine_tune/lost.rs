@@ -23,15 +23,11 @@ pub fn node_lost(observed: &ObservedFineTune, now: Timestamp) -> Option<State> {
     Some(State::reconciling("NodeLost", message))
 }
 
-/// `next`, or sooner when a pod may turn out to be lost before.
-pub fn look_again(observed: &ObservedFineTune, next: Next, now: Timestamp) -> Next {
+/// When the next pod may turn out to be lost.
+pub fn deadline(observed: &ObservedFineTune, now: Timestamp) -> Next {
     let overdue = observed.pods.iter().filter(|pod| is_live(pod)).filter_map(|pod| overdue_in(pod, now));
-    let Some(seconds) = overdue.filter(|seconds| *seconds > 0).min() else { return next };
-    let lost = Duration::from_secs(seconds.unsigned_abs());
-    match next {
-        Next::After(sooner) if sooner < lost => next,
-        _ => Next::After(lost),
-    }
+    let soonest = overdue.filter(|seconds| *seconds > 0).min();
+    soonest.map_or(Next::OnChange, |seconds| Next::After(Duration::from_secs(seconds.unsigned_abs())))
 }
 
 /// Whether a pod has not ended though it should have, or its node has gone silent. Of a silent node's pods Kubernetes takes back that they

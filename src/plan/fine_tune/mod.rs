@@ -62,8 +62,8 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     changes.extend(writes(observed, &facts, &stage, launch.as_ref(), settings));
     let status = status::status(observed, &facts, (&stage, launch.as_ref()), now);
     let notices = status::notices(observed, &status);
-    let next = lost::look_again(observed, stage.look_again(), now);
-    let (status, next) = pace(observed, status, next, settings, now);
+    let (status, next) = pace(observed, status, stage.look_again(), settings, now);
+    let next = next.or_sooner(lost::deadline(observed, now));
     let next = match stage {
         Stage::Starting(_) | Stage::Training => next.or_sooner(budget::deadline(observed, &facts, now)),
         _ => next,

@@ -15,6 +15,9 @@ use crate::{
     protocol::exit,
 };
 
+/// Reason of an attempt that was ended from outside.
+pub const INTERRUPTED: &str = "Interrupted";
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -104,7 +107,7 @@ pub fn guessed(container: &str, terminated: &corev1::ContainerStateTerminated) -
             false,
         ),
         (exit::INTERRUPTED | 137 | 143, _) => (
-            "Interrupted",
+            INTERRUPTED,
             format!("the pod was ended from outside (exit code {code})"),
             "raise spec.restarts to go on from the last checkpoint",
             false,

@@ -79,7 +79,7 @@ impl Stage {
             Self::Fallen(fall) => Some(fall.failure.reason.clone()),
             Self::Paused => Some("Paused".into()),
             Self::Stopped => Some("Stopped".into()),
-            Self::Launch | Self::Blocked(_) => Some("Interrupted".into()),
+            Self::Launch | Self::Blocked(_) => Some(outcome::INTERRUPTED.into()),
             _ => None,
         }
     }

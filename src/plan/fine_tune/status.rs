@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use super::{
     ObservedFineTune,
     attempt::{AttemptFacts, NextAttempt},
-    group, lost, news,
+    group, lost, news, outcome,
     resolution::Resolution,
     stage::{self, Stage},
     turn::{self, Books, Turn},
@@ -114,7 +114,7 @@ fn follow(facts: &AttemptFacts, stage: &Stage, status: &mut FineTuneStatus, now:
     let attempt = status.attempts.iter_mut().find(|attempt| attempt.number == facts.number);
     if let Some(attempt) = attempt.filter(|_| *stage == Stage::Falling && group::is_disrupted(&facts.pods)) {
         // The pod that is taken away is gone when its group has fallen: what it tells is kept here.
-        attempt.reason = Some(group::INTERRUPTED.into());
+        attempt.reason = Some(outcome::INTERRUPTED.into());
     }
     let Some(books) = Books::of(status, facts) else { return };
     let turn = if over.is_some() { Some(Turn::Ends(now)) } else { books.turn(stage, now) };
