@@ -1,11 +1,13 @@
 //! The watches every replica keeps: one a kind, feeding the stores that plans and the report server read, and waking reconcilers.
 
+mod serving;
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
+use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1};
 use kube::{
     Client, Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store, store},
@@ -19,7 +21,7 @@ use super::{
 };
 use crate::api::{
     BaseModel, Checkpoint, CheckpointPhase, Dataset, FineTune, FineTuneHistory, FineTunePhase, HardwareProfile, ModelDeployment,
-    TrainingRuntime, names,
+    ServingRuntime, TrainingRuntime, names,
 };
 use crate::plan::queue;
 
@@ -47,11 +49,18 @@ pub struct World {
     pub histories: Store<FineTuneHistory>,
     /// All deployments.
     pub deployments: Store<ModelDeployment>,
+    /// All servers.
+    pub serving_runtimes: Store<ServingRuntime>,
+    /// Our workloads that serve models.
+    pub workloads: Store<apps::Deployment>,
+    /// Our Services.
+    pub services: Store<corev1::Service>,
     /// What Kueue says of runs that wait.
     pub queues: Arc<Queues>,
     ready: Arc<AtomicBool>,
     fine_tune_wakes: UnboundedSender<ObjectRef<FineTune>>,
     checkpoint_wakes: UnboundedSender<ObjectRef<Checkpoint>>,
+    deployment_wakes: UnboundedSender<ObjectRef<ModelDeployment>>,
 }
 
 /// What wakes the reconcilers. The channels are unbounded because the reconcilers' schedulers drain them at once and hold each name once.
@@ -60,6 +69,8 @@ pub struct Wakes {
     pub fine_tunes: UnboundedReceiver<ObjectRef<FineTune>>,
     /// Checkpoints to look at.
     pub checkpoints: UnboundedReceiver<ObjectRef<Checkpoint>>,
+    /// Deployments of ours to look at.
+    pub deployments: UnboundedReceiver<ObjectRef<ModelDeployment>>,
 }
 
 impl World {
@@ -69,6 +80,7 @@ impl World {
     pub fn watch(client: &Client, namespace: Option<&str>) -> (Arc<Self>, Wakes, Driver) {
         let (fine_tune_wakes, fine_tunes_due) = unbounded_channel();
         let (checkpoint_wakes, checkpoints_due) = unbounded_channel();
+        let (deployment_wakes, deployments_due) = unbounded_channel();
         let (fine_tunes, fine_tunes_writer) = store();
         let (checkpoints, checkpoints_writer) = store();
         let (jobs, jobs_writer) = store();
@@ -80,6 +92,9 @@ impl World {
         let (hardware, hardware_writer) = store();
         let (histories, histories_writer) = store();
         let (deployments, deployments_writer) = store();
+        let (serving_runtimes, serving_runtimes_writer) = store();
+        let (workloads, workloads_writer) = store();
+        let (services, services_writer) = store();
         let world = Arc::new(Self {
             fine_tunes,
             checkpoints: Indexed::new(checkpoints),
@@ -92,10 +107,14 @@ impl World {
             hardware,
             histories,
             deployments,
+            serving_runtimes,
+            workloads,
+            services,
             queues: Arc::default(),
             ready: Arc::default(),
             fine_tune_wakes,
             checkpoint_wakes,
+            deployment_wakes,
         });
         let follow = Follow { client, namespace, world: &world };
         let drivers: Vec<Driver> = vec![
@@ -106,18 +125,29 @@ impl World {
             follow.every(claims_writer, |world, _: &corev1::PersistentVolumeClaim, _| {
                 world.wake_pending();
                 world.wake_imports();
+                world.wake_deployments(|_| true);
             }),
-            follow.catalogue(base_models_writer, |world, _: &BaseModel, _| world.wake_pending()),
+            follow.catalogue(base_models_writer, |world, _: &BaseModel, _| {
+                world.wake_pending();
+                world.wake_deployments(|_| true);
+            }),
             follow.every(datasets_writer, |world, _: &Dataset, _| world.wake_pending()),
             follow.catalogue(runtimes_writer, |world, _: &TrainingRuntime, _| world.wake_pending()),
-            follow.catalogue(hardware_writer, |world, _: &HardwareProfile, _| world.wake_pending()),
+            follow.catalogue(hardware_writer, |world, _: &HardwareProfile, _| {
+                world.wake_pending();
+                world.wake_deployments(|_| true);
+            }),
             follow.every(histories_writer, |_, _: &FineTuneHistory, _| {}),
-            follow.every(deployments_writer, |world, _: &ModelDeployment, _| world.wake_leaving()),
+            follow.every(deployments_writer, Self::touch_deployment),
+            follow.catalogue(serving_runtimes_writer, |world, _: &ServingRuntime, _| world.wake_deployments(|_| true)),
+            follow.ours(workloads_writer, |world, workload: &apps::Deployment, _| world.wake_deployment_of(workload)),
+            follow.ours(services_writer, |world, service: &corev1::Service, _| world.wake_deployment_of(service)),
         ];
         let driver = Box::pin(async move {
             futures::future::join_all(drivers).await;
         });
-        (world, Wakes { fine_tunes: fine_tunes_due, checkpoints: checkpoints_due }, driver)
+        let wakes = Wakes { fine_tunes: fine_tunes_due, checkpoints: checkpoints_due, deployments: deployments_due };
+        (world, wakes, driver)
     }
 
     /// Waits until every store holds what the API server holds, then wakes everything once.
@@ -136,6 +166,9 @@ impl World {
         self.hardware.wait_until_ready().await?;
         self.histories.wait_until_ready().await?;
         self.deployments.wait_until_ready().await?;
+        self.serving_runtimes.wait_until_ready().await?;
+        self.workloads.wait_until_ready().await?;
+        self.services.wait_until_ready().await?;
         self.ready.store(true, Ordering::Release);
         Ok(())
     }
@@ -163,6 +196,7 @@ impl World {
         for checkpoint in self.checkpoints.store().state() {
             let _ = self.checkpoint_wakes.send(ObjectRef::from_obj(&*checkpoint));
         }
+        self.wake_deployments(|_| true);
     }
 
     /// Looks at a run anew.
@@ -185,6 +219,7 @@ impl World {
             let _ = self.fine_tune_wakes.send(ObjectRef::new(&run.name).within(&namespace));
         }
         let _ = self.checkpoint_wakes.send(ObjectRef::from_obj(checkpoint));
+        self.wake_deployments_of(checkpoint);
     }
 
     fn touch_job(&self, job: &batch::Job, is_there: bool) {
@@ -208,7 +243,12 @@ impl World {
             let waked = owner.map(|owner| ObjectRef::new(&owner.name).within(&namespace));
             let _ = waked.map(|reference| self.checkpoint_wakes.send(reference));
         }
+        if let Some(uid) = object.labels().get(names::DEPLOYMENT_UID) {
+            index.touch(uid, object, is_there);
+            self.wake_deployment_of(object);
+        }
         if let Some(name) = object.labels().get(names::FINE_TUNE) {
+            self.wake_waiting_deployments(&namespace);
             let _ = self.fine_tune_wakes.send(ObjectRef::new(name).within(&namespace));
         }
     }

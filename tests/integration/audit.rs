@@ -15,9 +15,10 @@ const MAY_BE_UNUSED: &[(&str, &[&str], &str)] = &[
     ),
     (
         "update",
-        &["checkpoints/finalizers", "finetunes/finalizers"],
+        &["checkpoints/finalizers", "deployments/finalizers", "finetunes/finalizers"],
         "asked of admission by clusters that enforce it, never of the API server by us",
     ),
+    ("create", &["deployments", "services"], "an apply that makes an object is recorded as a patch, and allowed as both"),
     ("patch", &["secrets"], "the certificate authority is renewed in its last year"),
 ];
 
