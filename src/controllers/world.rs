@@ -2,12 +2,14 @@
 
 mod serving;
 
+pub use serving::Serving;
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1};
+use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
 use kube::{
     Client, Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store, store},
@@ -21,7 +23,7 @@ use super::{
 };
 use crate::api::{
     BaseModel, Checkpoint, CheckpointPhase, Dataset, FineTune, FineTuneHistory, FineTunePhase, HardwareProfile, ModelDeployment,
-    ServingRuntime, TrainingRuntime, names,
+    TrainingRuntime, names,
 };
 use crate::plan::queue;
 
@@ -49,12 +51,8 @@ pub struct World {
     pub histories: Store<FineTuneHistory>,
     /// All deployments.
     pub deployments: Store<ModelDeployment>,
-    /// All servers.
-    pub serving_runtimes: Store<ServingRuntime>,
-    /// Our workloads that serve models.
-    pub workloads: Store<apps::Deployment>,
-    /// Our Services.
-    pub services: Store<corev1::Service>,
+    /// What serves models.
+    pub serving: Serving,
     /// What Kueue says of runs that wait.
     pub queues: Arc<Queues>,
     ready: Arc<AtomicBool>,
@@ -92,9 +90,7 @@ impl World {
         let (hardware, hardware_writer) = store();
         let (histories, histories_writer) = store();
         let (deployments, deployments_writer) = store();
-        let (serving_runtimes, serving_runtimes_writer) = store();
-        let (workloads, workloads_writer) = store();
-        let (services, services_writer) = store();
+        let (serving, serving_writers) = Serving::stores();
         let world = Arc::new(Self {
             fine_tunes,
             checkpoints: Indexed::new(checkpoints),
@@ -107,9 +103,7 @@ impl World {
             hardware,
             histories,
             deployments,
-            serving_runtimes,
-            workloads,
-            services,
+            serving,
             queues: Arc::default(),
             ready: Arc::default(),
             fine_tune_wakes,
@@ -117,32 +111,20 @@ impl World {
             deployment_wakes,
         });
         let follow = Follow { client, namespace, world: &world };
-        let drivers: Vec<Driver> = vec![
+        let mut drivers: Vec<Driver> = vec![
             follow.every(fine_tunes_writer, |world, run: &FineTune, _| world.wake_fine_tune_of(run)),
             follow.every(checkpoints_writer, Self::touch_checkpoint),
             follow.ours(jobs_writer, Self::touch_job),
             follow.ours(pods_writer, |world, pod: &corev1::Pod, is_there| world.touch_worker(&world.pods, pod, is_there)),
-            follow.every(claims_writer, |world, _: &corev1::PersistentVolumeClaim, _| {
-                world.wake_pending();
-                world.wake_imports();
-                world.wake_deployments(|_| true);
-            }),
-            follow.catalogue(base_models_writer, |world, _: &BaseModel, _| {
-                world.wake_pending();
-                world.wake_deployments(|_| true);
-            }),
+            follow.every(claims_writer, Self::touch_claim),
+            follow.catalogue(base_models_writer, |world, _: &BaseModel, _| world.wake_for_catalogue()),
             follow.every(datasets_writer, |world, _: &Dataset, _| world.wake_pending()),
             follow.catalogue(runtimes_writer, |world, _: &TrainingRuntime, _| world.wake_pending()),
-            follow.catalogue(hardware_writer, |world, _: &HardwareProfile, _| {
-                world.wake_pending();
-                world.wake_deployments(|_| true);
-            }),
+            follow.catalogue(hardware_writer, |world, _: &HardwareProfile, _| world.wake_for_catalogue()),
             follow.every(histories_writer, |_, _: &FineTuneHistory, _| {}),
             follow.every(deployments_writer, Self::touch_deployment),
-            follow.catalogue(serving_runtimes_writer, |world, _: &ServingRuntime, _| world.wake_deployments(|_| true)),
-            follow.ours(workloads_writer, |world, workload: &apps::Deployment, _| world.wake_deployment_of(workload)),
-            follow.ours(services_writer, |world, service: &corev1::Service, _| world.wake_deployment_of(service)),
         ];
+        drivers.extend(serving_writers.drivers(&follow));
         let driver = Box::pin(async move {
             futures::future::join_all(drivers).await;
         });
@@ -166,9 +148,7 @@ impl World {
         self.hardware.wait_until_ready().await?;
         self.histories.wait_until_ready().await?;
         self.deployments.wait_until_ready().await?;
-        self.serving_runtimes.wait_until_ready().await?;
-        self.workloads.wait_until_ready().await?;
-        self.services.wait_until_ready().await?;
+        self.serving.synced().await?;
         self.ready.store(true, Ordering::Release);
         Ok(())
     }
@@ -222,6 +202,12 @@ impl World {
         self.wake_deployments_of(checkpoint);
     }
 
+    fn touch_claim(&self, claim: &corev1::PersistentVolumeClaim, _: bool) {
+        self.wake_pending();
+        self.wake_imports();
+        self.wake_deployments(|deployment| deployment.namespace() == claim.namespace());
+    }
+
     fn touch_job(&self, job: &batch::Job, is_there: bool) {
         self.touch_worker(&self.jobs, job, is_there);
         if queue::waits_in(job).is_some() {
@@ -251,6 +237,12 @@ impl World {
             self.wake_waiting_deployments(&namespace);
             let _ = self.fine_tune_wakes.send(ObjectRef::new(name).within(&namespace));
         }
+    }
+
+    /// Something that runs and deployments name came, changed or went.
+    fn wake_for_catalogue(&self) {
+        self.wake_pending();
+        self.wake_deployments(|_| true);
     }
 
     /// Something a run may have waited for came, changed or went.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1};
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};

@@ -1,9 +1,67 @@
-//! What wakes the controller of Deployments of ours.
+//! The watches of what serves models, and what wakes the controller of Deployments of ours.
 
-use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1};
+use kube::{
+    Resource, ResourceExt,
+    runtime::reflector::{
+        ObjectRef, Store, store,
+        store::{Writer, WriterDropped},
+    },
+};
 
 use super::World;
-use crate::api::{Checkpoint, DeploymentPhase, ModelDeployment, names};
+use crate::{
+    api::{Checkpoint, DeploymentPhase, ModelDeployment, ServingRuntime, names},
+    controllers::follow::{Driver, Follow},
+};
+
+/// What serves models, as stores that are always current.
+pub struct Serving {
+    /// All servers.
+    pub runtimes: Store<ServingRuntime>,
+    /// Our workloads that serve models.
+    pub workloads: Store<apps::Deployment>,
+    /// Our Services.
+    pub services: Store<corev1::Service>,
+}
+
+/// What fills the stores.
+pub struct Writers {
+    runtimes: Writer<ServingRuntime>,
+    workloads: Writer<apps::Deployment>,
+    services: Writer<corev1::Service>,
+}
+
+impl Serving {
+    /// Empty stores, and what fills them.
+    pub fn stores() -> (Self, Writers) {
+        let ((runtimes, runtimes_writer), (workloads, workloads_writer), (services, services_writer)) =
+            (store(), store(), store());
+        let writers = Writers { runtimes: runtimes_writer, workloads: workloads_writer, services: services_writer };
+        (Self { runtimes, workloads, services }, writers)
+    }
+
+    /// Waits until every store holds what the API server holds.
+    ///
+    /// # Errors
+    /// When a watch has ended, which happens only at shutdown.
+    pub async fn synced(&self) -> Result<(), WriterDropped> {
+        self.runtimes.wait_until_ready().await?;
+        self.workloads.wait_until_ready().await?;
+        self.services.wait_until_ready().await
+    }
+}
+
+impl Writers {
+    /// The watches.
+    pub fn drivers(self, follow: &Follow<'_>) -> [Driver; 3] {
+        [
+            follow.catalogue(self.runtimes, |world, _, _| world.wake_deployments(|_| true)),
+            follow.ours(self.workloads, |world, workload, _| world.wake_deployment_of(workload)),
+            follow.ours(self.services, |world, service, _| world.wake_deployment_of(service)),
+        ]
+    }
+}
 
 impl World {
     pub(super) fn touch_deployment(&self, deployment: &ModelDeployment, _: bool) {

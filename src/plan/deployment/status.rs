@@ -66,14 +66,12 @@ fn phase(stage: &Stage, census: Census) -> DeploymentPhase {
     let serves = census.ready > 0;
     match stage {
         Stage::Serving => DeploymentPhase::Ready,
-        Stage::Asleep => DeploymentPhase::Pending,
-        Stage::Rolling => DeploymentPhase::Progressing,
         Stage::Failing(trouble) if !trouble.lasts => DeploymentPhase::Progressing,
         Stage::Blocked(_) | Stage::Failing(_) | Stage::Impaired if serves => DeploymentPhase::Degraded,
-        Stage::Impaired => DeploymentPhase::Progressing,
+        Stage::Rolling | Stage::Impaired => DeploymentPhase::Progressing,
         Stage::Failing(_) => DeploymentPhase::Failed,
         Stage::Blocked(problems) if first_that_lasts(problems).is_some() => DeploymentPhase::Failed,
-        Stage::Blocked(_) => DeploymentPhase::Pending,
+        Stage::Asleep | Stage::Blocked(_) => DeploymentPhase::Pending,
     }
 }
 

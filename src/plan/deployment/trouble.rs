@@ -55,7 +55,7 @@ fn unschedulable(status: &corev1::PodStatus, now: Timestamp) -> Option<Trouble> 
     let long = now.as_second() - since.as_second() >= UNSCHEDULABLE_AFTER.cast_signed();
     let message = format!("no node takes the pod: {}", scheduled.message.as_deref().unwrap_or_default());
     let hint = "free a node of that kind, or choose another hardware profile";
-    (long && scheduled.reason.as_deref() == Some("Unschedulable")).then(|| passing("Unschedulable", message, hint))
+    (long && scheduled.reason.as_deref() == Some("Unschedulable")).then(|| passing("Unschedulable", &message, hint))
 }
 
 /// A container that cannot start, and why.
@@ -65,11 +65,11 @@ fn cannot_start(container: &corev1::ContainerStatus) -> Option<Trouble> {
     match waiting.reason.as_deref()? {
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" => {
             let message = format!("image {:?} cannot be pulled: {words}", container.image);
-            Some(passing("ImagePullFailed", message, "check the image of the ServingRuntime and the access to its registry"))
+            Some(passing("ImagePullFailed", &message, "check the image of the ServingRuntime and the access to its registry"))
         }
         "CreateContainerConfigError" => {
             let message = format!("container {} cannot be created: {words}", container.name);
-            Some(lasting("ContainerConfigInvalid", message, "create the Secret that is named, or correct the name", None))
+            Some(lasting("ContainerConfigInvalid", &message, "create the Secret that is named, or correct the name", None))
         }
         _ => None,
     }
@@ -93,7 +93,7 @@ fn of_fetch(last: &corev1::ContainerStateTerminated) -> Trouble {
     let said = last.message.as_deref().and_then(|message| serde_json::from_str::<Failure>(message).ok());
     let code = last.exit_code;
     said.map_or_else(
-        || passing("FetchFailed", format!("the weights could not be fetched (exit code {code})"), "it is tried again"),
+        || passing("FetchFailed", &format!("the weights could not be fetched (exit code {code})"), "it is tried again"),
         |failure| Trouble {
             lasts: failure.user_error,
             failure: Failure { message: cut(&failure.message, 4096), hint: cut(&failure.hint, 1024), ..failure },
@@ -132,15 +132,15 @@ fn of_server(name: &str, last: &corev1::ContainerStateTerminated, pod: &corev1::
     };
     let workload = pod.metadata.labels.as_ref().and_then(|all| all.get(labels::DEPLOYMENT)).map_or("", String::as_str);
     let log = format!("{hint}; kubectl logs deployment.apps/{workload} -c {name} --previous shows its last words");
-    lasting(reason, format!("container {name} {message} (exit code {code})"), &log, Some(code))
+    lasting(reason, &format!("container {name} {message} (exit code {code})"), &log, Some(code))
 }
 
-fn passing(reason: &str, message: String, hint: &str) -> Trouble {
-    let failure = Failure { reason: reason.into(), message: cut(&message, 4096), hint: hint.into(), ..Failure::default() };
+fn passing(reason: &str, message: &str, hint: &str) -> Trouble {
+    let failure = Failure { reason: reason.into(), message: cut(message, 4096), hint: hint.into(), ..Failure::default() };
     Trouble { failure, lasts: false }
 }
 
-fn lasting(reason: &str, message: String, hint: &str, exit_code: Option<i32>) -> Trouble {
+fn lasting(reason: &str, message: &str, hint: &str, exit_code: Option<i32>) -> Trouble {
     let passing = passing(reason, message, hint);
     Trouble { failure: Failure { exit_code, user_error: true, ..passing.failure }, lasts: true }
 }
