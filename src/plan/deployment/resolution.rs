@@ -56,7 +56,7 @@ pub fn resolve(observed: &ObservedDeployment) -> Result<Resolution, Vec<Problem>
     let mut problems = Vec::new();
     let mut noted = |problem: Problem| problems.push(problem);
     let checkpoint = checkpoint(observed).map_err(&mut noted).ok();
-    let format = checkpoint.as_ref().map_or(WeightsFormat::Model, |checkpoint| checkpoint.spec.format);
+    let format = checkpoint.as_ref().map(|checkpoint| checkpoint.spec.format);
     let runtime = runtime(observed, format).map_err(&mut noted).ok();
     let hardware = hardware(observed, runtime.as_deref()).map_err(&mut noted).ok();
     let (Some(checkpoint), Some(runtime), Some(hardware)) = (checkpoint, runtime, hardware) else { return Err(problems) };
@@ -115,12 +115,13 @@ fn is_deployed(observed: &ObservedDeployment, checkpoint: &Checkpoint) -> bool {
 }
 
 /// The server that is named; else of those for this type the default one first, then those that can serve the format, then the oldest.
-fn runtime(observed: &ObservedDeployment, format: WeightsFormat) -> Result<Arc<ServingRuntime>, Problem> {
+fn runtime(observed: &ObservedDeployment, format: Option<WeightsFormat>) -> Result<Arc<ServingRuntime>, Problem> {
     const FIELD: &str = "spec.runtime.name";
     let spec = &observed.deployment.spec;
     let fits = |runtime: &ServingRuntime| match format {
-        WeightsFormat::Adapter => runtime.spec.adapter.is_some(),
-        WeightsFormat::Model => runtime.spec.model.is_some(),
+        Some(WeightsFormat::Adapter) => runtime.spec.adapter.is_some(),
+        Some(WeightsFormat::Model) => runtime.spec.model.is_some(),
+        None => true,
     };
     let found = if let Some(named) = &spec.runtime {
         let is_named = |runtime: &&Arc<ServingRuntime>| runtime.metadata.name.as_ref() == Some(&named.name);
@@ -141,9 +142,7 @@ fn runtime(observed: &ObservedDeployment, format: WeightsFormat) -> Result<Arc<S
             },
         )?
     };
-    if fits(found) {
-        return Ok(Arc::clone(found));
-    }
+    let Some(format) = format.filter(|_| !fits(found)) else { return Ok(Arc::clone(found)) };
     let (name, what) = (found.metadata.name.as_deref().unwrap_or_default(), format!("{format:?}").to_lowercase());
     let message = format!(
         "ServingRuntime {name:?} does not say how it serves weights of format {format:?} (its spec.{what}): name another"

@@ -296,6 +296,14 @@ fn what_is_missing_is_waited_for_and_said() {
 }
 
 #[test]
+fn a_server_for_adapters_alone_waits_for_a_checkpoint_of_unknown_format() {
+    let mut world = world(json!({}));
+    world.checkpoint = None;
+    world.runtimes = vec![runtime("lora", true, json!({"image": "x", "deploymentTypes": ["normal"], "adapter": {}}))];
+    assert_eq!(reason(&look(&world), RECONCILING), "CheckpointNotFound");
+}
+
+#[test]
 fn what_only_an_edit_can_mend_is_stalled() {
     let corrupt = |world: &mut ObservedDeployment, status: Value| {
         Arc::make_mut(world.checkpoint.as_mut().unwrap()).status = Some(serde_json::from_value(status).unwrap());
