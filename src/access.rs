@@ -48,7 +48,7 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Cluster,
         OURS,
-        &["basemodels", "hardwareprofiles", "trainingruntimes"],
+        &["basemodels", "hardwareprofiles", "servingruntimes", "trainingruntimes"],
         FOLLOW,
         "the catalogue that runs refer to; it is never written",
     ),
@@ -76,7 +76,7 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Watched,
         OURS,
-        &["checkpoints/status", "finetunes/status"],
+        &["checkpoints/status", "deployments/status", "finetunes/status"],
         &["patch"],
         "what is known of an object is written to its status",
     ),
@@ -97,7 +97,7 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Watched,
         OURS,
-        &["checkpoints/finalizers", "finetunes/finalizers"],
+        &["checkpoints/finalizers", "deployments/finalizers", "finetunes/finalizers"],
         &["update"],
         "clusters that enforce it ask for this before an object may be named as owner that blocks deletion",
     ),
@@ -110,10 +110,24 @@ const GRANTS: &[Grant] = &[
     ),
     grant(
         Scope::Watched,
+        "apps",
+        &["deployments"],
+        &["get", "list", "watch", "create", "patch"],
+        "a served model is a Deployment of apps, made and brought up to date by apply; it goes with its owner",
+    ),
+    grant(
+        Scope::Watched,
+        "",
+        &["services"],
+        &["get", "list", "watch", "create", "patch"],
+        "a served model is found by a Service, made and brought up to date by apply, and so are the nodes of a run, by one made once; it goes with its owner",
+    ),
+    grant(
+        Scope::Watched,
         "",
         &["pods"],
         &["get", "list", "watch"],
-        "failures are read from the pods of a Job, and no attempt starts while one still runs",
+        "failures are read from pods, of runs and of servers, and no attempt starts while one still runs",
     ),
     grant(
         Scope::Watched,
@@ -135,13 +149,6 @@ const GRANTS: &[Grant] = &[
         &["workloads"],
         &["list"],
         "what a run that waits in a Kueue queue lacks; asked only while one waits",
-    ),
-    grant(
-        Scope::Watched,
-        "",
-        &["services"],
-        &["create", "get"],
-        "the nodes of a run find each other by the name of a Service, made once and gone with the run; where its name is taken, one look tells by whom",
     ),
     grant(
         Scope::Watched,

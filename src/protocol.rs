@@ -44,6 +44,8 @@ pub mod paths {
     pub const SOURCES: &str = "/finetune/sources";
     /// The folder of the run; lineages lie below.
     pub const OUTPUT: &str = "/finetune/output";
+    /// Where a server's init command leaves the model it made, for instance an adapter merged into its base.
+    pub const MODEL: &str = "/finetune/model";
     /// Home of the trainer.
     pub const HOME: &str = "/finetune/home";
     /// The projected report token, mounted into `watch` alone.
@@ -54,6 +56,8 @@ pub mod paths {
 pub mod env {
     /// [`super::RunConfig`] as JSON.
     pub const CONFIG: &str = "FINETUNE_RUN_CONFIG";
+    /// [`super::FetchConfig`] as JSON.
+    pub const FETCH_CONFIG: &str = "FINETUNE_FETCH_CONFIG";
     /// PEM of the CA that signs the report server's certificate.
     pub const REPORT_CA: &str = "FINETUNE_REPORT_CA";
     /// URL of the report server, without path.
@@ -64,6 +68,13 @@ pub mod env {
 
 /// Port of the local endpoint Hugging Face's callback posts progress to.
 pub const CALLBACK_PORT: u16 = 28_081;
+
+/// Port at which the sidecar of a serving pod says whether the model is served.
+pub const SERVE_PORT: u16 = 28_082;
+/// Path there that answers 200 once the server lists the model.
+pub const SERVE_READY: &str = "/readyz";
+/// Path there that answers 200 while the sidecar runs.
+pub const SERVE_ALIVE: &str = "/livez";
 
 /// Exit codes of the containers of a training pod.
 pub mod exit {
@@ -207,6 +218,20 @@ pub struct Store {
     pub endpoint: Option<String>,
     /// Prefix of the environment variables that hold the credentials, such as `OUTPUT_` for `OUTPUT_AWS_ACCESS_KEY_ID`.
     pub credentials: String,
+}
+
+/// What `fetch` needs to know; written by the controller into [`env::FETCH_CONFIG`].
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FetchConfig {
+    /// The weights of the checkpoint.
+    pub weights: Input,
+    /// Digest they must have, where they are downloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The base model, where the weights do not stand alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_model: Option<Input>,
 }
 
 /// What an attempt begins with.

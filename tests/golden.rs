@@ -7,9 +7,13 @@
 use std::{fs, path::Path, sync::Arc};
 
 use finetune_operator::{
-    api::{BaseModel, Dataset, FineTune, HardwareProfile, Output, TrainingRuntime, names},
+    api::{
+        BaseModel, Checkpoint, Dataset, FineTune, HardwareProfile, ModelDeployment, Output, ServingRuntime, TrainingRuntime,
+        names,
+    },
     plan::{
         Change, Child,
+        deployment::{self, ObservedDeployment},
         fine_tune::{ObservedFineTune, plan},
     },
     settings::Settings,
@@ -85,6 +89,10 @@ fn described(change: &Change) -> Value {
         Change::CreateOnce(Child::Job(job)) => json!({"createOnce": readable(serde_json::to_value(job).unwrap())}),
         Change::CreateOnce(Child::Claim(claim)) => json!({"createOnce": claim}),
         Change::CreateOnce(Child::Service(service)) => json!({"createOnce": service}),
+        Change::Apply { child: Child::Workload(workload), .. } => {
+            json!({"apply": readable(serde_json::to_value(workload).unwrap())})
+        }
+        Change::Apply { child: Child::Service(service), .. } => json!({"apply": service}),
         other => json!(format!("{other:?}")),
     }
 }
@@ -92,7 +100,7 @@ fn described(change: &Change) -> Value {
 /// The configuration of the agent is JSON in an environment variable: shown as what it is.
 fn readable(mut job: Value) -> Value {
     let containers = job.pointer_mut("/spec/template/spec/initContainers").and_then(Value::as_array_mut).unwrap();
-    for entry in containers.iter_mut().flat_map(|container| container["env"].as_array_mut().unwrap()) {
+    for entry in containers.iter_mut().filter_map(|container| container["env"].as_array_mut()).flatten() {
         if let Some(config) = entry["value"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok()) {
             entry["value"] = config;
         }
@@ -116,4 +124,48 @@ fn every_sample_run_is_planned_as_on_record() {
         let settings = insta::Settings::clone_current();
         settings.bind(|| insta::assert_yaml_snapshot!(sample["metadata"]["name"].as_str().unwrap(), shown));
     }
+}
+
+/// A sample Checkpoint, ready to be served.
+fn ready(sample: &Value, format: &str, status: Value) -> Arc<Checkpoint> {
+    let mut checkpoint: Checkpoint = serde_json::from_value(sample.clone()).unwrap();
+    checkpoint.metadata.uid = Some("0b9f6a1e-0000-0000-0000-000000000003".into());
+    checkpoint.spec.format = serde_json::from_value(json!(format)).unwrap();
+    checkpoint.status = Some(serde_json::from_value(status).unwrap());
+    Arc::new(checkpoint)
+}
+
+fn served(world: &[Value], spec: &Value, checkpoint: Arc<Checkpoint>) -> Value {
+    let sample = world.iter().find(|object| object["kind"] == "Deployment" && object["apiVersion"] == "finetune.dev/v1alpha1");
+    let mut wanted: ModelDeployment = serde_json::from_value(sample.unwrap().clone()).unwrap();
+    wanted.metadata.namespace = Some("team".into());
+    wanted.metadata.uid = Some("0b9f6a1e-0000-0000-0000-000000000002".into());
+    wanted.metadata.generation = Some(1);
+    wanted.spec = serde_json::from_value(spec.clone()).unwrap();
+    let all = |kind: &str| world.iter().filter(|object| object["kind"] == kind).cloned().collect::<Vec<_>>();
+    let claim = |name: &str| (name.to_owned(), Arc::new(serde_json::from_value(json!({"metadata": {"name": name}})).unwrap()));
+    let read = |object: Value| Arc::new(serde_json::from_value::<ServingRuntime>(object).unwrap());
+    let observed = ObservedDeployment {
+        base_model: find::<BaseModel>(world, "BaseModel", Some(&checkpoint.spec.base_model.name)),
+        runtimes: all("ServingRuntime").into_iter().map(read).collect(),
+        hardware: all("HardwareProfile").into_iter().map(|object| Arc::new(serde_json::from_value(object).unwrap())).collect(),
+        claims: [claim("models")].into(),
+        checkpoint: Some(checkpoint),
+        deployment: Arc::new(wanted),
+        ..ObservedDeployment::default()
+    };
+    let plan = deployment::plan(&observed, &settings(), Timestamp::UNIX_EPOCH);
+    json!({"changes": plan.changes.iter().map(described).collect::<Vec<_>>(), "status": plan.status})
+}
+
+#[test]
+fn an_adapter_on_vllm_and_full_weights_on_a_cpu_are_served_as_on_record() {
+    let world: Vec<_> = objects("deploy/base").into_iter().chain(objects("deploy/samples")).collect();
+    let sample = world.iter().find(|object| object["kind"] == "Checkpoint").unwrap();
+    let adapter = json!({"phase": "Ready", "digest": "sha256:0", "adapter": {"rank": 12, "targetModules": ["q_proj"]}});
+    let fast = json!({"checkpoint": {"name": "imported-adapter"}, "type": "fast", "replicas": 2});
+    insta::assert_yaml_snapshot!("served-adapter", served(&world, &fast, ready(sample, "Adapter", adapter)));
+    let named = json!({"checkpoint": {"name": "imported-adapter"}, "runtime": {"name": "transformers"}, "hardware": {"profile": "cpu-small"}});
+    let full = json!({"phase": "Ready", "digest": "sha256:0"});
+    insta::assert_yaml_snapshot!("served-model", served(&world, &named, ready(sample, "Model", full)));
 }

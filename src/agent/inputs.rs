@@ -61,6 +61,16 @@ pub enum InputError {
         /// What the system said.
         source: io::Error,
     },
+    /// It is not what was recorded of it.
+    #[error("{label} is damaged: {problem}")]
+    Damaged {
+        /// What the user calls it.
+        label: String,
+        /// Field of the spec it comes from.
+        field: String,
+        /// What differs.
+        problem: String,
+    },
     /// It could not be downloaded.
     #[error("{source}")]
     Store {
@@ -81,6 +91,7 @@ impl InputError {
             | Self::Outside { field, .. }
             | Self::Unreadable { field, .. }
             | Self::Failed { field, .. }
+            | Self::Damaged { field, .. }
             | Self::Store { field, .. } => field,
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod collect;
+pub mod fetch;
 pub mod import;
 pub mod inputs;
 pub mod parameters;
@@ -10,6 +11,7 @@ pub mod prepare;
 pub mod remove;
 pub mod report_client;
 pub mod resume;
+pub mod serve;
 pub mod store;
 pub mod verify;
 pub mod watch;
@@ -34,6 +36,10 @@ pub enum Command {
     Collect(collect::Arguments),
     /// Verify the files of a hand-written Checkpoint and report what they are
     Import(import::Arguments),
+    /// Init container of a serving pod: get weights and base model, and compare them with what was recorded
+    Fetch(fetch::Arguments),
+    /// Sidecar of a serving pod: say whether the server lists the model
+    Serve(serve::Arguments),
     /// Remove files of a run
     Delete(remove::Arguments),
     /// Say whether a folder holds a complete checkpoint, and why not
@@ -50,6 +56,8 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Watch(arguments) => watch::run(&arguments).await,
         Command::Collect(arguments) => collect::run(&arguments).await,
         Command::Import(arguments) => import::run(&arguments).await,
+        Command::Fetch(arguments) => fetch::run(&arguments).await,
+        Command::Serve(arguments) => serve::run(&arguments).await,
         Command::Delete(arguments) => remove::run(&arguments).await,
         Command::Verify(arguments) => verify::run(&arguments).await,
     }

@@ -2,7 +2,7 @@
 //! resume from, and writes what trainer and `watch` read. Whatever only the user can mend ends it with a
 //! code of its own, so that it is not tried again.
 
-mod failure;
+pub(super) mod failure;
 mod files;
 
 use std::path::PathBuf;

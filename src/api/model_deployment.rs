@@ -11,7 +11,7 @@ use super::{CheckpointReference, Failure, NameReference, ServingType};
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "finetune.dev", version = "v1alpha1", kind = "Deployment", root = "ModelDeployment", plural = "deployments",
-    shortname = "mdeploy", category = "finetuning", namespaced, derive = "PartialEq", cel, status = "ModelDeploymentStatus",
+    shortname = "mdeploy", category = "finetuning", namespaced, derive = "PartialEq", derive = "Default", cel, status = "ModelDeploymentStatus",
     doc = "Deployment serves one checkpoint behind an OpenAI-compatible endpoint. Short name mdeploy; `kubectl get deployments` means apps/v1.",
     scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
     validation = ("self.metadata.name.size() <= 57 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",

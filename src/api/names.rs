@@ -27,6 +27,24 @@ pub const ROLE_IMPORT: &str = "import";
 /// Value of [`ROLE`]: removes files.
 pub const ROLE_DELETE: &str = "delete";
 
+/// Value of [`ROLE`]: serves a model.
+pub const ROLE_SERVE: &str = "serve";
+
+/// Label: name of the Deployment of ours an object works for.
+pub const DEPLOYMENT: &str = "finetune.dev/deployment";
+
+/// Label: uid of the Deployment of ours an object works for.
+pub const DEPLOYMENT_UID: &str = "finetune.dev/deployment-uid";
+
+/// Annotation: fingerprint of what was wanted when the object was written, so that defaults the API server fills in are no difference.
+pub const REVISION: &str = "finetune.dev/revision";
+
+/// Annotation of a serving pod: value of `restarts` it was made for.
+pub const RESTARTS: &str = "finetune.dev/restarts";
+
+/// Annotation of a serving pod: name of the Checkpoint it serves.
+pub const CHECKPOINT: &str = "finetune.dev/checkpoint";
+
 /// Label: uid of the Checkpoint a Job or claim serves.
 pub const CHECKPOINT_UID: &str = "finetune.dev/checkpoint-uid";
 

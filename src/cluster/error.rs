@@ -30,6 +30,14 @@ pub enum Error {
         /// Name of the object.
         name: String,
     },
+    /// What we made for an earlier object of the same name is still being removed.
+    #[error("{kind} {name} of an earlier object of that name is still being removed")]
+    Leaving {
+        /// Kind of the object.
+        kind: String,
+        /// Name of the object.
+        name: String,
+    },
 }
 
 /// What kind of trouble an error is.
@@ -56,7 +64,7 @@ impl Error {
     pub fn class(&self) -> Class {
         let source = match self {
             Self::Write { source, .. } => source,
-            Self::TimedOut { .. } => return Class::Transient,
+            Self::TimedOut { .. } | Self::Leaving { .. } => return Class::Transient,
             Self::NameTaken { .. } => return Class::Refused,
         };
         let kube::Error::Api(status) = source.as_ref() else { return Class::Transient };

@@ -7,11 +7,15 @@ pub use error::{Class, Error};
 
 use events::Events;
 
-use std::{fmt::Debug, time::Duration};
+use std::{
+    fmt::Debug,
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{batch::v1 as batch, core::v1 as corev1},
+    api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -49,6 +53,8 @@ pub struct Cluster {
     events: Events,
     /// Uids deleted a moment ago: a watch that lags asks for the same deletion again.
     deleted: Cache<String, ()>,
+    /// Children brought up to date a moment ago, by uid: what they were made, for the same reason.
+    applied: Cache<String, u64>,
 }
 
 impl Cluster {
@@ -57,7 +63,8 @@ impl Cluster {
     pub fn new(client: Client, instance: Option<String>) -> Self {
         let events = Events::start(client.clone(), instance);
         let deleted = Cache::builder().max_capacity(REMEMBERED.0).time_to_live(REMEMBERED.1).build();
-        Self { client, events, deleted }
+        let applied = Cache::builder().max_capacity(REMEMBERED.0).time_to_live(REMEMBERED.1).build();
+        Self { client, events, deleted, applied }
     }
 
     /// Carries out `changes` in order; stops at the first that fails. Returns the version of the subject after the last write to it.
@@ -71,6 +78,7 @@ impl Cluster {
                 Change::AddFinalizer(finalizer) => version = Some(self.write_finalizer(subject, finalizer, true).await?),
                 Change::RemoveFinalizer(finalizer) => version = Some(self.write_finalizer(subject, finalizer, false).await?),
                 Change::CreateOnce(child) => self.create_once(subject, child).await?,
+                Change::Apply { child, uid } => self.apply_child(subject, child, uid.as_deref()).await?,
                 Change::Delete(reference) => self.delete(subject, reference).await?,
                 Change::MarkBest { name, uid, best } => self.mark_best(subject, (name, uid), *best).await?,
                 Change::ReleaseCheckpoint { name, uid, finalizers } => {
@@ -148,7 +156,29 @@ impl Cluster {
                 let api: Api<corev1::Service> = self.beside(subject);
                 create(&api, service.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
             }
+            Child::Workload(_) => self.apply_child(subject, child, None).await,
         }
+    }
+
+    async fn apply_child<K: Subject>(&self, subject: &K, child: &Child, uid: Option<&str>) -> Result<(), Error> {
+        let owner = subject.uid().unwrap_or_default();
+        let (wanted, known) = (digest(child), uid.map(ToOwned::to_owned));
+        if let Some(uid) = &known
+            && self.applied.get(uid).await.is_some_and(|applied| applied == wanted)
+        {
+            return Ok(());
+        }
+        match child {
+            Child::Workload(workload) => {
+                apply(&self.beside::<apps::Deployment, K>(subject), workload.as_ref(), (uid, &owner)).await
+            }
+            Child::Service(service) => apply(&self.beside::<corev1::Service, K>(subject), service.as_ref(), (uid, &owner)).await,
+            Child::Job(_) | Child::Claim(_) => Box::pin(self.create_once(subject, child)).await,
+        }?;
+        if let Some(uid) = known {
+            self.applied.insert(uid, wanted).await;
+        }
+        Ok(())
     }
 
     async fn delete<K: Subject>(&self, subject: &K, reference: &ChildReference) -> Result<(), Error> {
@@ -185,6 +215,13 @@ impl Cluster {
     }
 }
 
+/// Tells one child from another.
+fn digest(child: &Child) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    format!("{child:?}").hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Creates `child`; one of that name that `is_ours` already is fine.
 async fn create<C: Subject>(api: &Api<C>, child: &C, is_ours: impl Fn(&C) -> bool) -> Result<(), Error> {
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
@@ -199,6 +236,27 @@ async fn create<C: Subject>(api: &Api<C>, child: &C, is_ours: impl Fn(&C) -> boo
         }
         Err(source) => Err(Error::write("create", child, source)),
     }
+}
+
+/// Brings the child of that uid up to date, or makes one where there is none. What is there and not ours is never touched: it is looked for
+/// first, and nothing is forced when a child is made.
+async fn apply<C: Subject>(api: &Api<C>, child: &C, (uid, owner): (Option<&str>, &str)) -> Result<(), Error> {
+    let name = child.name_any();
+    if uid.is_none()
+        && let Some(found) = api.get_opt(&name).await.map_err(|source| Error::write("get", child, source))?
+    {
+        if found.owner_references().iter().any(|reference| reference.uid == owner) {
+            return Ok(());
+        }
+        let was_ours = found.labels().get(names::DEPLOYMENT) == Some(&name);
+        let kind = C::kind(&()).into_owned();
+        return Err(if was_ours { Error::Leaving { kind, name } } else { Error::NameTaken { kind, name } });
+    }
+    let mut body = child.clone();
+    body.meta_mut().uid = uid.map(ToOwned::to_owned);
+    let params = PatchParams { force: uid.is_some(), ..PatchParams::apply(MANAGER) };
+    let written = api.patch(&name, &params, &Patch::Apply(&body)).await;
+    written.map(|_| ()).map_err(|source| Error::write("apply", child, source))
 }
 
 /// Deletes exactly the object of that uid; one that is gone, or another by now, is fine.

@@ -1,4 +1,4 @@
-//! The shell of the Checkpoint controller: observe, plan, write.
+//! What the controller of Checkpoints knows of one, and what it writes.
 
 use std::sync::Arc;
 
@@ -6,68 +6,22 @@ use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    runner::{Pace, Reconciler},
+    shell::{Planned, Shell},
     usage::users,
-    world::World,
 };
 use crate::{
     api::{Checkpoint, CheckpointStatus, names},
-    cluster::{Class, Cluster, Error},
-    plan::{self, Next, checkpoint::ObservedCheckpoint},
+    cluster::{Class, Error},
+    plan::{self, Plan, checkpoint::ObservedCheckpoint},
     settings::Settings,
 };
 
-/// Reconciles Checkpoints.
-pub struct Checkpoints {
-    /// What is watched.
-    pub world: Arc<World>,
-    /// What is written to.
-    pub cluster: Cluster,
-    /// What the installation decided.
-    pub settings: Arc<Settings>,
-    /// What reconciles share.
-    pub pace: Pace,
-}
+impl Planned for Checkpoint {
+    type Observed = ObservedCheckpoint;
+    type Status = CheckpointStatus;
 
-impl Reconciler<Checkpoint> for Checkpoints {
-    fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    async fn reconcile(&self, checkpoint: Arc<Checkpoint>) -> Result<Next, Error> {
-        if self.pace.is_stale(&*checkpoint) {
-            return Ok(Next::OnChange);
-        }
-        let mut observed = self.observe(&checkpoint);
-        match self.carry_out(&observed).await {
-            Err(error) if error.class() == Class::NamespaceTerminating => {
-                observed.namespace_terminating = true;
-                self.carry_out(&observed).await
-            }
-            result => result,
-        }
-    }
-}
-
-impl Checkpoints {
-    async fn carry_out(&self, observed: &ObservedCheckpoint) -> Result<Next, Error> {
-        let checkpoint = &observed.checkpoint;
-        let plan = plan::checkpoint::plan(observed, &self.settings, Timestamp::now());
-        let applied = self.cluster.apply(&**checkpoint, &plan.changes).await?;
-        if let Some(version) = applied {
-            self.pace.wrote(&**checkpoint, &version, Timestamp::now());
-        }
-        let before = checkpoint.status.clone().unwrap_or_default();
-        if let Some(status) = plan.status.filter(|status| *status != before) {
-            let version = self.cluster.write_status(&**checkpoint, owned(&status)).await?;
-            self.pace.wrote(&**checkpoint, &version, Timestamp::now());
-        }
-        self.cluster.publish(&**checkpoint, &plan.notices);
-        Ok(plan.next)
-    }
-
-    fn observe(&self, checkpoint: &Arc<Checkpoint>) -> ObservedCheckpoint {
-        let world = &self.world;
+    fn observe(checkpoint: &Arc<Self>, shell: &Shell) -> ObservedCheckpoint {
+        let world = &shell.world;
         let uid = checkpoint.uid().unwrap_or_default();
         let namespace = checkpoint.namespace().unwrap_or_default();
         let run = checkpoint.spec.fine_tune.as_ref();
@@ -94,13 +48,25 @@ impl Checkpoints {
             checkpoint: Arc::clone(checkpoint),
         }
     }
-}
+    fn plan(observed: &ObservedCheckpoint, settings: &Settings, now: Timestamp) -> Plan<CheckpointStatus> {
+        plan::checkpoint::plan(observed, settings, now)
+    }
 
-/// The fields of the status the Checkpoint controller owns.
-fn owned(status: &CheckpointStatus) -> serde_json::Value {
-    serde_json::json!({
-        "observedGeneration": status.observed_generation,
-        "conditions": status.conditions,
-        "phase": status.phase,
-    })
+    fn status(&self) -> CheckpointStatus {
+        self.status.clone().unwrap_or_default()
+    }
+
+    /// The report server says the rest.
+    fn owned(status: CheckpointStatus) -> serde_json::Value {
+        serde_json::json!({
+            "observedGeneration": status.observed_generation,
+            "conditions": status.conditions,
+            "phase": status.phase,
+        })
+    }
+
+    fn learn(observed: &mut ObservedCheckpoint, error: &Error) -> bool {
+        observed.namespace_terminating = error.class() == Class::NamespaceTerminating;
+        observed.namespace_terminating
+    }
 }

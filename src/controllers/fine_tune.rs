@@ -1,4 +1,4 @@
-//! The shell of the FineTune controller: observe, plan, write.
+//! What the controller of FineTunes knows of one, and what it writes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,72 +10,22 @@ use k8s_openapi::api::batch::v1 as batch;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    runner::{Pace, Reconciler},
+    shell::{Planned, Shell},
     usage::users,
-    world::World,
 };
 use crate::{
     api::{FineTune, FineTuneStatus, names},
-    cluster::{Class, Cluster, Error},
-    plan::{self, Next, fine_tune::ObservedFineTune},
+    cluster::{Class, Error},
+    plan::{self, Plan, fine_tune::ObservedFineTune},
     settings::Settings,
 };
 
-/// Reconciles FineTunes.
-pub struct FineTunes {
-    /// What is watched.
-    pub world: Arc<World>,
-    /// What is written to.
-    pub cluster: Cluster,
-    /// What the installation decided.
-    pub settings: Arc<Settings>,
-    /// What reconciles share.
-    pub pace: Pace,
-}
+impl Planned for FineTune {
+    type Observed = ObservedFineTune;
+    type Status = FineTuneStatus;
 
-impl Reconciler<FineTune> for FineTunes {
-    fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    async fn reconcile(&self, fine_tune: Arc<FineTune>) -> Result<Next, Error> {
-        if self.pace.is_stale(&*fine_tune) {
-            return Ok(Next::OnChange);
-        }
-        let mut observed = self.observe(&fine_tune);
-        match self.carry_out(&observed).await {
-            Err(error) if error.class() == Class::NamespaceTerminating => {
-                observed.namespace_terminating = true;
-                self.carry_out(&observed).await
-            }
-            Err(Error::NameTaken { kind, name }) => {
-                observed.name_taken = Some(format!("{kind} {name}"));
-                self.carry_out(&observed).await
-            }
-            result => result,
-        }
-    }
-}
-
-impl FineTunes {
-    async fn carry_out(&self, observed: &ObservedFineTune) -> Result<Next, Error> {
-        let fine_tune = &observed.fine_tune;
-        let plan = plan::fine_tune::plan(observed, &self.settings, Timestamp::now());
-        let applied = self.cluster.apply(&**fine_tune, &plan.changes).await?;
-        if let Some(version) = applied {
-            self.pace.wrote(&**fine_tune, &version, Timestamp::now());
-        }
-        if let Some(status) = plan.status.filter(|status| *status != observed.status()) {
-            let version = self.cluster.write_status(&**fine_tune, owned(status)).await?;
-            self.pace.wrote(&**fine_tune, &version, Timestamp::now());
-        }
-        self.cluster.publish(&**fine_tune, &plan.notices);
-        Ok(plan.next)
-    }
-
-    /// Everything the watches know that bears on `fine_tune`. Reads nothing from the API server.
-    fn observe(&self, fine_tune: &Arc<FineTune>) -> ObservedFineTune {
-        let world = &self.world;
+    fn observe(fine_tune: &Arc<Self>, shell: &Shell) -> ObservedFineTune {
+        let world = &shell.world;
         let spec = &fine_tune.spec;
         let uid = fine_tune.uid().unwrap_or_default();
         let namespace = fine_tune.namespace().unwrap_or_default();
@@ -100,7 +50,7 @@ impl FineTunes {
             checkpoints: world.checkpoints.get(&uid),
             used_checkpoints: BTreeSet::new(),
             places: BTreeMap::new(),
-            last_status_write: self.pace.last_write(&**fine_tune).map(|written| written.at),
+            last_status_write: shell.pace.last_write(&**fine_tune).map(|written| written.at),
             namespace_terminating: false,
             name_taken: None,
             fine_tune: Arc::clone(fine_tune),
@@ -108,13 +58,35 @@ impl FineTunes {
         let place = |job: &Arc<batch::Job>| Some((job.uid()?, world.queues.place(job.metadata.uid.as_deref()?)?));
         observed.places = observed.jobs.iter().filter_map(place).collect();
         let claim = |name: String| Some((name.clone(), world.claims.get(&ObjectRef::new(&name).within(&namespace))?));
-        observed.claims = observed.claim_names(&self.settings).into_iter().filter_map(claim).collect();
+        observed.claims = observed.claim_names(&shell.settings).into_iter().filter_map(claim).collect();
         let policy = &spec.checkpoints;
         if fine_tune.metadata.deletion_timestamp.is_some() || policy.keep_last.is_some() || policy.keep_best.is_some() {
             let used = observed.checkpoints.iter().filter(|checkpoint| !users(world, checkpoint).is_empty());
             observed.used_checkpoints = used.map(|checkpoint| checkpoint.name_any()).collect();
         }
         observed
+    }
+    fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) -> Plan<FineTuneStatus> {
+        plan::fine_tune::plan(observed, settings, now)
+    }
+
+    fn status(&self) -> FineTuneStatus {
+        self.status.clone().unwrap_or_default()
+    }
+
+    /// All but `progress`, which the report server writes.
+    fn owned(status: FineTuneStatus) -> serde_json::Value {
+        let ours = FineTuneStatus { progress: None, ..status };
+        serde_json::to_value(ours).unwrap_or_default()
+    }
+
+    fn learn(observed: &mut ObservedFineTune, error: &Error) -> bool {
+        match error {
+            Error::NameTaken { kind, name } => observed.name_taken = Some(format!("{kind} {name}")),
+            _ if error.class() == Class::NamespaceTerminating => observed.namespace_terminating = true,
+            _ => return false,
+        }
+        true
     }
 }
 
@@ -132,10 +104,4 @@ where
     };
     let age = |object: &Arc<K>| (object.creation_timestamp().map(|time| time.0), object.name_any());
     store.state_filter(is_default).into_iter().min_by_key(age)
-}
-
-/// The status without `progress`, which the report server writes.
-fn owned(status: FineTuneStatus) -> serde_json::Value {
-    let ours = FineTuneStatus { progress: None, ..status };
-    serde_json::to_value(ours).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! The shells around the plans: watch, observe, plan, write. One file a kind; no decision is taken here.
 
 mod checkpoint;
+mod deployment;
 mod fine_tune;
 mod follow;
 mod index;
@@ -10,6 +11,7 @@ mod probes;
 mod process;
 mod queues;
 mod runner;
+mod shell;
 mod usage;
 mod world;
 

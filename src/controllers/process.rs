@@ -6,11 +6,10 @@ use kube::{Client, Config};
 use tokio::sync::watch;
 
 use super::{
-    checkpoint::Checkpoints,
-    fine_tune::FineTunes,
     kueue::Kueue,
     leader, probes, queues,
     runner::{self, Pace},
+    shell::Shell,
     world::{Wakes, World},
 };
 use crate::{
@@ -169,17 +168,15 @@ async fn lead(
     let places =
         queues::follow(Kueue::new(client.clone(), Duration::from_secs(settings.queue_seconds.into())), Arc::clone(&world));
     let cluster = Cluster::new(client, Some(identity));
-    let fine_tunes = Arc::new(FineTunes {
-        world: Arc::clone(&world),
-        cluster: cluster.clone(),
-        settings: Arc::clone(&settings),
-        pace: Pace::new(Arc::clone(&metrics)),
-    });
-    let checkpoints = Arc::new(Checkpoints { world: Arc::clone(&world), cluster, settings, pace: Pace::new(metrics) });
-    let work = futures::future::join3(
+    let shell = || {
+        let (world, settings, metrics) = (Arc::clone(&world), Arc::clone(&settings), Arc::clone(&metrics));
+        Arc::new(Shell { world, cluster: cluster.clone(), settings, pace: Pace::new(metrics) })
+    };
+    let work = futures::future::join4(
         places,
-        runner::run(world.fine_tunes.clone(), wakes.fine_tunes, fine_tunes, std::future::pending()),
-        runner::run(world.checkpoints.store().clone(), wakes.checkpoints, checkpoints, std::future::pending()),
+        runner::run(world.fine_tunes.clone(), wakes.fine_tunes, shell(), std::future::pending()),
+        runner::run(world.checkpoints.store().clone(), wakes.checkpoints, shell(), std::future::pending()),
+        runner::run(world.deployments.clone(), wakes.deployments, shell(), std::future::pending()),
     );
     tokio::select! {
         _ = work => Ok(()),

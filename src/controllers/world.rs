@@ -1,5 +1,9 @@
 //! The watches every replica keeps: one a kind, feeding the stores that plans and the report server read, and waking reconcilers.
 
+mod serving;
+
+pub use serving::Serving;
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -47,11 +51,14 @@ pub struct World {
     pub histories: Store<FineTuneHistory>,
     /// All deployments.
     pub deployments: Store<ModelDeployment>,
+    /// What serves models.
+    pub serving: Serving,
     /// What Kueue says of runs that wait.
     pub queues: Arc<Queues>,
     ready: Arc<AtomicBool>,
     fine_tune_wakes: UnboundedSender<ObjectRef<FineTune>>,
     checkpoint_wakes: UnboundedSender<ObjectRef<Checkpoint>>,
+    deployment_wakes: UnboundedSender<ObjectRef<ModelDeployment>>,
 }
 
 /// What wakes the reconcilers. The channels are unbounded because the reconcilers' schedulers drain them at once and hold each name once.
@@ -60,6 +67,8 @@ pub struct Wakes {
     pub fine_tunes: UnboundedReceiver<ObjectRef<FineTune>>,
     /// Checkpoints to look at.
     pub checkpoints: UnboundedReceiver<ObjectRef<Checkpoint>>,
+    /// Deployments of ours to look at.
+    pub deployments: UnboundedReceiver<ObjectRef<ModelDeployment>>,
 }
 
 impl World {
@@ -69,6 +78,7 @@ impl World {
     pub fn watch(client: &Client, namespace: Option<&str>) -> (Arc<Self>, Wakes, Driver) {
         let (fine_tune_wakes, fine_tunes_due) = unbounded_channel();
         let (checkpoint_wakes, checkpoints_due) = unbounded_channel();
+        let (deployment_wakes, deployments_due) = unbounded_channel();
         let (fine_tunes, fine_tunes_writer) = store();
         let (checkpoints, checkpoints_writer) = store();
         let (jobs, jobs_writer) = store();
@@ -80,6 +90,7 @@ impl World {
         let (hardware, hardware_writer) = store();
         let (histories, histories_writer) = store();
         let (deployments, deployments_writer) = store();
+        let (serving, serving_writers) = Serving::stores();
         let world = Arc::new(Self {
             fine_tunes,
             checkpoints: Indexed::new(checkpoints),
@@ -92,32 +103,33 @@ impl World {
             hardware,
             histories,
             deployments,
+            serving,
             queues: Arc::default(),
             ready: Arc::default(),
             fine_tune_wakes,
             checkpoint_wakes,
+            deployment_wakes,
         });
         let follow = Follow { client, namespace, world: &world };
-        let drivers: Vec<Driver> = vec![
+        let mut drivers: Vec<Driver> = vec![
             follow.every(fine_tunes_writer, |world, run: &FineTune, _| world.wake_fine_tune_of(run)),
             follow.every(checkpoints_writer, Self::touch_checkpoint),
             follow.ours(jobs_writer, Self::touch_job),
             follow.ours(pods_writer, |world, pod: &corev1::Pod, is_there| world.touch_worker(&world.pods, pod, is_there)),
-            follow.every(claims_writer, |world, _: &corev1::PersistentVolumeClaim, _| {
-                world.wake_pending();
-                world.wake_imports();
-            }),
-            follow.catalogue(base_models_writer, |world, _: &BaseModel, _| world.wake_pending()),
+            follow.every(claims_writer, Self::touch_claim),
+            follow.catalogue(base_models_writer, |world, _: &BaseModel, _| world.wake_for_catalogue()),
             follow.every(datasets_writer, |world, _: &Dataset, _| world.wake_pending()),
             follow.catalogue(runtimes_writer, |world, _: &TrainingRuntime, _| world.wake_pending()),
-            follow.catalogue(hardware_writer, |world, _: &HardwareProfile, _| world.wake_pending()),
+            follow.catalogue(hardware_writer, |world, _: &HardwareProfile, _| world.wake_for_catalogue()),
             follow.every(histories_writer, |_, _: &FineTuneHistory, _| {}),
-            follow.every(deployments_writer, |world, _: &ModelDeployment, _| world.wake_leaving()),
+            follow.every(deployments_writer, Self::touch_deployment),
         ];
+        drivers.extend(serving_writers.drivers(&follow));
         let driver = Box::pin(async move {
             futures::future::join_all(drivers).await;
         });
-        (world, Wakes { fine_tunes: fine_tunes_due, checkpoints: checkpoints_due }, driver)
+        let wakes = Wakes { fine_tunes: fine_tunes_due, checkpoints: checkpoints_due, deployments: deployments_due };
+        (world, wakes, driver)
     }
 
     /// Waits until every store holds what the API server holds, then wakes everything once.
@@ -136,6 +148,7 @@ impl World {
         self.hardware.wait_until_ready().await?;
         self.histories.wait_until_ready().await?;
         self.deployments.wait_until_ready().await?;
+        self.serving.synced().await?;
         self.ready.store(true, Ordering::Release);
         Ok(())
     }
@@ -163,6 +176,7 @@ impl World {
         for checkpoint in self.checkpoints.store().state() {
             let _ = self.checkpoint_wakes.send(ObjectRef::from_obj(&*checkpoint));
         }
+        self.wake_deployments(|_| true);
     }
 
     /// Looks at a run anew.
@@ -185,6 +199,13 @@ impl World {
             let _ = self.fine_tune_wakes.send(ObjectRef::new(&run.name).within(&namespace));
         }
         let _ = self.checkpoint_wakes.send(ObjectRef::from_obj(checkpoint));
+        self.wake_deployments_of(checkpoint);
+    }
+
+    fn touch_claim(&self, claim: &corev1::PersistentVolumeClaim, _: bool) {
+        self.wake_pending();
+        self.wake_imports();
+        self.wake_deployments(|deployment| deployment.namespace() == claim.namespace());
     }
 
     fn touch_job(&self, job: &batch::Job, is_there: bool) {
@@ -208,9 +229,20 @@ impl World {
             let waked = owner.map(|owner| ObjectRef::new(&owner.name).within(&namespace));
             let _ = waked.map(|reference| self.checkpoint_wakes.send(reference));
         }
+        if let Some(uid) = object.labels().get(names::DEPLOYMENT_UID) {
+            index.touch(uid, object, is_there);
+            self.wake_deployment_of(object);
+        }
         if let Some(name) = object.labels().get(names::FINE_TUNE) {
+            self.wake_waiting_deployments(&namespace);
             let _ = self.fine_tune_wakes.send(ObjectRef::new(name).within(&namespace));
         }
+    }
+
+    /// Something that runs and deployments name came, changed or went.
+    fn wake_for_catalogue(&self) {
+        self.wake_pending();
+        self.wake_deployments(|_| true);
     }
 
     /// Something a run may have waited for came, changed or went.

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod condition;
 pub mod cost;
+pub mod deployment;
 pub mod estimate;
 pub mod fine_tune;
 #[cfg(test)]
@@ -17,7 +18,7 @@ pub mod status_text;
 use std::time::Duration;
 
 use k8s_openapi::{
-    api::{batch::v1 as batch, core::v1 as corev1},
+    api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
@@ -51,6 +52,13 @@ pub enum Change {
     RemoveFinalizer(&'static str),
     /// Create a child; one of that name that is ours already is fine.
     CreateOnce(Child),
+    /// Make a child that is to follow what is wanted of it, or bring it up to date.
+    Apply {
+        /// The child as it is to be.
+        child: Child,
+        /// Uid of the one that is there; none is there when absent, and one of that name that comes between is left alone.
+        uid: Option<String>,
+    },
     /// Delete a child of exactly this uid.
     Delete(ChildReference),
     /// Set the `best` mark of a Checkpoint.
@@ -80,7 +88,9 @@ pub enum Child {
     Job(Box<batch::Job>),
     /// A claim made from a template.
     Claim(Box<corev1::PersistentVolumeClaim>),
-    /// A Service by whose name the nodes of a run find each other.
+    /// The pods that serve a model.
+    Workload(Box<apps::Deployment>),
+    /// A Service: by its name the nodes of a run find each other, or people a served model.
     Service(Box<corev1::Service>),
 }
 

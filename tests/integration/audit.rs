@@ -15,10 +15,11 @@ const MAY_BE_UNUSED: &[(&str, &[&str], &str)] = &[
     ),
     (
         "update",
-        &["checkpoints/finalizers", "finetunes/finalizers"],
+        &["checkpoints/finalizers", "deployments/finalizers", "finetunes/finalizers"],
         "asked of admission by clusters that enforce it, never of the API server by us",
     ),
     ("get", &["pods"], "asked for only where the first report of a pod is faster than the watch of pods"),
+    ("create", &["deployments", "services"], "an apply that makes an object is recorded as a patch, and allowed as both"),
     ("patch", &["secrets"], "the certificate authority is renewed in its last year"),
 ];
 

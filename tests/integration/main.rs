@@ -22,4 +22,5 @@ mod nodes;
 mod queue;
 mod run;
 mod schema;
+mod serving;
 mod states;

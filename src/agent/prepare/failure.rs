@@ -17,6 +17,8 @@ pub enum Role {
     Dataset,
     /// The evaluation data.
     ValidationDataset,
+    /// The weights of a checkpoint.
+    Weights,
 }
 
 impl Role {
@@ -27,6 +29,7 @@ impl Role {
             Self::BaseModel => "base model",
             Self::Dataset => "dataset",
             Self::ValidationDataset => "validation dataset",
+            Self::Weights => "weights",
         }
     }
 
@@ -34,6 +37,7 @@ impl Role {
         match self {
             Self::BaseModel => "BaseModelInvalid",
             Self::Dataset | Self::ValidationDataset => "DatasetInvalid",
+            Self::Weights => CHECKPOINT,
         }
     }
 }
@@ -54,7 +58,7 @@ const FULL: Class = Class {
 const CHECKPOINT: &str = "CheckpointInvalid";
 
 /// The failure an error is shown as.
-pub(super) fn of(error: &PrepareError) -> Failure {
+pub(in crate::agent) fn of(error: &PrepareError) -> Failure {
     let (class, field) = match error {
         PrepareError::Input { role, source } => of_input(role.reason(), source),
         PrepareError::Store(source) => (of_store("OutputInvalid", source), Some("spec.output")),
@@ -73,7 +77,7 @@ pub(super) fn of(error: &PrepareError) -> Failure {
 }
 
 /// The failure as Kubernetes keeps it: one line of at most 4096 bytes.
-pub(super) fn termination_message(failure: &Failure) -> String {
+pub(in crate::agent) fn termination_message(failure: &Failure) -> String {
     const MOST: usize = 4096;
     let mut failure = failure.clone();
     loop {
@@ -102,6 +106,7 @@ fn of_input<'a>(reason: &'static str, error: &'a InputError) -> (Class, Option<&
         InputError::Empty { .. } => "put the files there",
         InputError::Outside { .. } => "copy the files into the volume",
         InputError::Unreadable { .. } => "let the group of the pod (fsGroup 1000) read the files",
+        InputError::Damaged { .. } => "choose another checkpoint, or put the files back as they were",
         InputError::Failed { .. } => return (TRANSIENT, Some(error.field())),
         InputError::Store { source, .. } => return (of_store(reason, source), Some(error.field())),
     };

@@ -4,7 +4,7 @@ use k8s_openapi::{api::core::v1 as corev1, apimachinery::pkg::api::resource::Qua
 
 use super::{distributed, resolution::Resolution, volumes};
 use crate::{
-    api::Completion,
+    api::{Completion, HardwareProfileSpec},
     protocol::{CALLBACK_PORT, RunConfig, env, paths},
     settings::Settings,
 };
@@ -76,7 +76,7 @@ pub fn trainer(resolution: &Resolution, config: &RunConfig, launcher_env: Vec<co
         command: Some(wrapped),
         env: Some(trainer_env(resolution, config, launcher_env)),
         env_from: Some(overrides.env_from),
-        resources: Some(resources(resolution)),
+        resources: Some(resources(&resolution.hardware.spec, runtime.resources.as_ref())),
         security_context: Some(overlay(&restricted(false), runtime.security_context.as_ref())),
         volume_mounts: Some(mounts),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
@@ -112,17 +112,17 @@ fn trainer_env(resolution: &Resolution, config: &RunConfig, launcher_env: Vec<co
     all
 }
 
-fn hub_token(source: &crate::api::Source) -> Option<corev1::EnvVar> {
+/// The token of a gated repository, for who downloads it.
+pub fn hub_token(source: &crate::api::Source) -> Option<corev1::EnvVar> {
     let secret = source.hugging_face.as_ref()?.secret_name.clone()?;
     let selector = corev1::SecretKeySelector { name: secret, key: "HF_TOKEN".into(), optional: None };
     let from = corev1::EnvVarSource { secret_key_ref: Some(selector), ..corev1::EnvVarSource::default() };
     Some(corev1::EnvVar { name: "HF_TOKEN".into(), value: None, value_from: Some(from) })
 }
 
-/// The profile's resources, over them what the runtime asks for beside.
-fn resources(resolution: &Resolution) -> corev1::ResourceRequirements {
-    let hardware = &resolution.hardware.spec;
-    let mut wanted = resolution.runtime.spec.resources.clone().unwrap_or_default();
+/// What the runtime asks for, and over it the resources of the profile.
+pub fn resources(hardware: &HardwareProfileSpec, beside: Option<&corev1::ResourceRequirements>) -> corev1::ResourceRequirements {
+    let mut wanted = beside.cloned().unwrap_or_default();
     let mut limits = wanted.limits.take().unwrap_or_default();
     let mut requests = wanted.requests.take().unwrap_or_default();
     if hardware.gpu.count > 0 {
@@ -159,7 +159,7 @@ pub fn agent(settings: &Settings) -> corev1::Container {
 }
 
 /// What the restricted Pod Security Standard asks of a container.
-fn restricted(read_only: bool) -> corev1::SecurityContext {
+pub fn restricted(read_only: bool) -> corev1::SecurityContext {
     corev1::SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(corev1::Capabilities { drop: Some(vec!["ALL".into()]), ..corev1::Capabilities::default() }),
@@ -169,7 +169,7 @@ fn restricted(read_only: bool) -> corev1::SecurityContext {
 }
 
 /// `base`, and over it what `over` sets.
-fn overlay(base: &corev1::SecurityContext, over: Option<&corev1::SecurityContext>) -> corev1::SecurityContext {
+pub fn overlay(base: &corev1::SecurityContext, over: Option<&corev1::SecurityContext>) -> corev1::SecurityContext {
     let merged = [Some(base), over].into_iter().flatten().fold(serde_json::Map::new(), |mut merged, context| {
         if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(context) {
             merged.extend(fields);

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{attempt::NextAttempt, containers, distributed, resolution::Resolution, volumes};
 use crate::{
+    api::HardwareProfileSpec,
     plan::{names, parameters},
     protocol::{RunConfig, Start, Store},
     settings::Settings,
@@ -26,8 +27,8 @@ pub fn template(resolution: &Resolution, next: NextAttempt, settings: &Settings)
         termination_grace_period_seconds: Some(settings.grace_seconds),
         enable_service_links: Some(false),
         security_context: Some(security(runtime_user.unwrap_or(USER))),
-        node_selector: Some(node_selector(resolution)),
-        tolerations: Some(tolerations(resolution)),
+        node_selector: Some(node_selector(&resolution.hardware.spec)),
+        tolerations: Some(tolerations(&resolution.hardware.spec)),
         volumes: Some(volumes::volumes(resolution)),
         init_containers: Some(vec![
             containers::watch(resolution, &config, settings),
@@ -96,19 +97,20 @@ pub fn security(user: i64) -> corev1::PodSecurityContext {
     }
 }
 
-fn node_selector(resolution: &Resolution) -> std::collections::BTreeMap<String, String> {
-    let hardware = &resolution.hardware.spec;
+/// The nodes that have the hardware.
+pub fn node_selector(hardware: &HardwareProfileSpec) -> std::collections::BTreeMap<String, String> {
     let product = hardware.gpu.product.clone().map(|product| ("nvidia.com/gpu.product".to_owned(), product));
     hardware.node_selector.clone().into_iter().chain(product).collect()
 }
 
-fn tolerations(resolution: &Resolution) -> Vec<corev1::Toleration> {
-    let gpu = &resolution.hardware.spec.gpu;
+/// The taints the hardware may carry.
+pub fn tolerations(hardware: &HardwareProfileSpec) -> Vec<corev1::Toleration> {
+    let gpu = &hardware.gpu;
     let taint = (gpu.count > 0).then(|| corev1::Toleration {
         key: Some(gpu.resource_name.clone()),
         operator: Some("Exists".into()),
         effect: Some("NoSchedule".into()),
         ..corev1::Toleration::default()
     });
-    resolution.hardware.spec.tolerations.iter().cloned().chain(taint).collect()
+    hardware.tolerations.iter().cloned().chain(taint).collect()
 }

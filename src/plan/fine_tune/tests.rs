@@ -89,6 +89,7 @@ fn carry_out(world: &mut ObservedFineTune, plan: &Plan<FineTuneStatus>) {
                 let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now());
                 Arc::make_mut(goes.unwrap()).metadata.deletion_timestamp = Some(time);
             }
+            Change::Apply { .. } | Change::CreateOnce(Child::Workload(_)) => unreachable!("a run applies nothing"),
             Change::Delete(reference) => {
                 world.jobs.retain(|job| job.metadata.uid.as_ref() != Some(&reference.uid));
                 world.pods.clear();

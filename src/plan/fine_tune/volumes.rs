@@ -76,11 +76,13 @@ pub fn volumes(resolution: &Resolution) -> Vec<corev1::Volume> {
     all
 }
 
-fn scratch(name: &str) -> corev1::Volume {
+/// An empty directory that lives as long as the pod.
+pub fn scratch(name: &str) -> corev1::Volume {
     corev1::Volume { name: name.into(), empty_dir: Some(corev1::EmptyDirVolumeSource::default()), ..corev1::Volume::default() }
 }
 
-fn claim_volume(name: &str, claim: &str) -> corev1::Volume {
+/// A claim.
+pub fn claim_volume(name: &str, claim: &str) -> corev1::Volume {
     let source = corev1::PersistentVolumeClaimVolumeSource { claim_name: claim.into(), read_only: None };
     corev1::Volume { name: name.into(), persistent_volume_claim: Some(source), ..corev1::Volume::default() }
 }

@@ -8,7 +8,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use finetune_operator::api::{BaseModel, HardwareProfile, TrainingRuntime};
+use finetune_operator::api::{BaseModel, HardwareProfile, ServingRuntime, TrainingRuntime};
 
 /// Kubeconfig of an administrator.
 pub const ADMIN: &str = "FINETUNE_IT_KUBECONFIG";
@@ -50,6 +50,12 @@ where
 pub async fn put_catalogue(client: &Client) {
     put::<BaseModel>(client, "it-tiny", json!({"source": {"huggingFace": {"repo": "org/tiny"}}})).await;
     put::<TrainingRuntime>(client, "it-sft", runtime()).await;
+    let server = json!({
+        "image": "registry.test/server:1",
+        "deploymentTypes": ["fast", "normal"],
+        "adapter": {"args": ["--lora=$(MODEL_NAME)=$(ADAPTER_PATH)"], "ranks": [8, 16, 32]},
+    });
+    put::<ServingRuntime>(client, "it-server", server).await;
     let hardware = json!({"gpu": {"count": 1}, "cpu": "1", "memory": "1Gi", "costPerHour": "3.60"});
     put::<HardwareProfile>(client, "it-gpu", hardware).await;
 }

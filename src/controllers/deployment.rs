@@ -1,0 +1,107 @@
+//! What the controller of Deployments of ours knows of one, and what it writes.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as corev1;
+use kube::{
+    Resource, ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use super::shell::{Planned, Shell};
+use crate::{
+    api::{ModelDeployment, ModelDeploymentStatus, names},
+    cluster::{Class, Error},
+    plan::{
+        self, Plan, Problem,
+        deployment::{ObservedDeployment, claims_of},
+    },
+    settings::Settings,
+};
+
+impl Planned for ModelDeployment {
+    type Observed = ObservedDeployment;
+    type Status = ModelDeploymentStatus;
+
+    fn observe(deployment: &Arc<Self>, shell: &Shell) -> ObservedDeployment {
+        let world = &shell.world;
+        let (uid, name) = (deployment.uid().unwrap_or_default(), deployment.name_any());
+        let namespace = deployment.namespace().unwrap_or_default();
+        let reference = &deployment.spec.checkpoint;
+        let is_near = reference.namespace.as_ref().is_none_or(|theirs| *theirs == namespace);
+        let checkpoint = world.checkpoints.store().get(&ObjectRef::new(&reference.name).within(&namespace)).filter(|_| is_near);
+        let base = checkpoint.as_ref().map(|checkpoint| ObjectRef::new(&checkpoint.spec.base_model.name));
+        let mut observed = ObservedDeployment {
+            base_model: base.and_then(|base| world.base_models.get(&base)),
+            checkpoint,
+            runtimes: world.serving.runtimes.state(),
+            hardware: world.hardware.state(),
+            claims: BTreeMap::new(),
+            holders: Vec::new(),
+            workload: owned_by(&world.serving.workloads, &name, &namespace, &uid),
+            service: owned_by(&world.serving.services, &name, &namespace, &uid),
+            pods: world.pods.get(&uid),
+            refusal: None,
+            namespace_terminating: false,
+            deployment: Arc::clone(deployment),
+        };
+        let claim = |name: String| Some((name.clone(), world.claims.get(&ObjectRef::new(&name).within(&namespace))?));
+        observed.claims = observed.claim_names().into_iter().filter_map(claim).collect();
+        if observed.claims.keys().any(|claim| !observed.mounts(claim)) {
+            let holds = |pod: &corev1::Pod| is_training(pod, &namespace) && mounts_any(pod, &observed.claims);
+            observed.holders = world.pods.store().state_filter(holds);
+        }
+        observed
+    }
+
+    fn plan(observed: &ObservedDeployment, settings: &Settings, now: Timestamp) -> Plan<ModelDeploymentStatus> {
+        plan::deployment::plan(observed, settings, now)
+    }
+
+    fn status(&self) -> ModelDeploymentStatus {
+        self.status.clone().unwrap_or_default()
+    }
+
+    fn owned(status: ModelDeploymentStatus) -> serde_json::Value {
+        serde_json::to_value(status).unwrap_or_default()
+    }
+
+    fn learn(observed: &mut ObservedDeployment, error: &Error) -> bool {
+        match error.class() {
+            Class::NamespaceTerminating => observed.namespace_terminating = true,
+            Class::Refused if observed.refusal.is_none() => {
+                let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                observed.refusal = Some(Problem {
+                    reason: error.reason(),
+                    field: "metadata.name".into(),
+                    message: format!("{error}{cause}"),
+                    waits: false,
+                });
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// The child of that name, when it is the child of that very owner.
+fn owned_by<K>(store: &Store<K>, name: &str, namespace: &str, owner: &str) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + 'static,
+{
+    let found = store.get(&ObjectRef::new(name).within(namespace))?;
+    found.owner_references().iter().any(|reference| reference.uid == owner).then_some(found)
+}
+
+fn is_training(pod: &corev1::Pod, namespace: &str) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.namespace().as_deref() == Some(namespace)
+        && pod.labels().get(names::ROLE).is_some_and(|role| role == names::ROLE_TRAIN)
+        && phase == Some("Running")
+}
+
+fn mounts_any(pod: &corev1::Pod, claims: &BTreeMap<String, Arc<corev1::PersistentVolumeClaim>>) -> bool {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    claims_of(volumes).any(|claim| claims.contains_key(claim))
+}

@@ -1,0 +1,103 @@
+//! The watches of what serves models, and what wakes the controller of Deployments of ours.
+
+use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1};
+use kube::{
+    Resource, ResourceExt,
+    runtime::reflector::{
+        ObjectRef, Store, store,
+        store::{Writer, WriterDropped},
+    },
+};
+
+use super::World;
+use crate::{
+    api::{Checkpoint, DeploymentPhase, ModelDeployment, ServingRuntime, names},
+    controllers::follow::{Driver, Follow},
+};
+
+/// What serves models, as stores that are always current.
+pub struct Serving {
+    /// All servers.
+    pub runtimes: Store<ServingRuntime>,
+    /// Our workloads that serve models.
+    pub workloads: Store<apps::Deployment>,
+    /// Our Services.
+    pub services: Store<corev1::Service>,
+}
+
+/// What fills the stores.
+pub struct Writers {
+    runtimes: Writer<ServingRuntime>,
+    workloads: Writer<apps::Deployment>,
+    services: Writer<corev1::Service>,
+}
+
+impl Serving {
+    /// Empty stores, and what fills them.
+    pub fn stores() -> (Self, Writers) {
+        let ((runtimes, runtimes_writer), (workloads, workloads_writer), (services, services_writer)) =
+            (store(), store(), store());
+        let writers = Writers { runtimes: runtimes_writer, workloads: workloads_writer, services: services_writer };
+        (Self { runtimes, workloads, services }, writers)
+    }
+
+    /// Waits until every store holds what the API server holds.
+    ///
+    /// # Errors
+    /// When a watch has ended, which happens only at shutdown.
+    pub async fn synced(&self) -> Result<(), WriterDropped> {
+        self.runtimes.wait_until_ready().await?;
+        self.workloads.wait_until_ready().await?;
+        self.services.wait_until_ready().await
+    }
+}
+
+impl Writers {
+    /// The watches.
+    pub fn drivers(self, follow: &Follow<'_>) -> [Driver; 3] {
+        [
+            follow.catalogue(self.runtimes, |world, _, _| world.wake_deployments(|_| true)),
+            follow.ours(self.workloads, |world, workload, _| world.wake_deployment_of(workload)),
+            follow.ours(self.services, |world, service, _| world.wake_deployment_of(service)),
+        ]
+    }
+}
+
+impl World {
+    pub(super) fn touch_deployment(&self, deployment: &ModelDeployment, _: bool) {
+        let _ = self.deployment_wakes.send(ObjectRef::from_obj(deployment));
+        self.wake_leaving();
+    }
+
+    /// Something that may bear on deployments came, changed or went: looks at those that `concerns` picks.
+    pub(super) fn wake_deployments(&self, concerns: impl Fn(&ModelDeployment) -> bool) {
+        if !self.is_ready() {
+            return;
+        }
+        for deployment in self.deployments.state_filter(concerns) {
+            let _ = self.deployment_wakes.send(ObjectRef::from_obj(&*deployment));
+        }
+    }
+
+    /// A Checkpoint came, changed or went: those that serve it, or wait for it.
+    pub(super) fn wake_deployments_of(&self, checkpoint: &Checkpoint) {
+        let name = checkpoint.name_any();
+        let namespace = checkpoint.namespace();
+        self.wake_deployments(|deployment| deployment.spec.checkpoint.name == name && deployment.namespace() == namespace);
+    }
+
+    /// A pod of a run came, changed or went, and with it perhaps the hold on a volume that somebody waits for.
+    pub(super) fn wake_waiting_deployments(&self, namespace: &str) {
+        self.wake_deployments(|deployment| {
+            let phase = deployment.status.as_ref().map_or(DeploymentPhase::Pending, |status| status.phase);
+            phase == DeploymentPhase::Pending && deployment.namespace().as_deref() == Some(namespace)
+        });
+    }
+
+    /// A workload, Service or pod of ours: the deployment it was made for.
+    pub(super) fn wake_deployment_of(&self, object: &impl Resource<DynamicType = ()>) {
+        let Some(name) = object.labels().get(names::DEPLOYMENT) else { return };
+        let namespace = object.namespace().unwrap_or_default();
+        let _ = self.deployment_wakes.send(ObjectRef::new(name).within(&namespace));
+    }
+}

@@ -1,0 +1,72 @@
+//! What is to be done about a Deployment of ours: one checkpoint, served. Pure: `plan` sees facts and answers with writes and a status.
+
+mod adapter;
+mod children;
+mod containers;
+mod observed;
+mod resolution;
+mod stage;
+mod status;
+mod trouble;
+mod volumes;
+
+pub use observed::{ObservedDeployment, claims_of};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Change, Child, Plan};
+use crate::{api::ModelDeploymentStatus, settings::Settings};
+use resolution::Resolution;
+use stage::Stage;
+
+/// What is to be done about a Deployment of ours, given what is known of the world.
+#[must_use]
+pub fn plan(observed: &ObservedDeployment, settings: &Settings, now: Timestamp) -> Plan<ModelDeploymentStatus> {
+    if observed.deployment.metadata.deletion_timestamp.is_some() || observed.namespace_terminating {
+        // Workload, Service and pods go with their owner.
+        return Plan::nothing();
+    }
+    let resolution = resolution::resolve(observed);
+    let (stage, changes) = match (&observed.refusal, &resolution) {
+        (Some(refusal), _) => (Stage::Blocked(vec![refusal.clone()]), Vec::new()),
+        // What is deployed already goes on serving.
+        (None, Err(problems)) => (Stage::Blocked(problems.clone()), Vec::new()),
+        (None, Ok(resolution)) => {
+            let changes = writes(observed, resolution, settings);
+            (if changes.is_empty() { stage::settled(observed, now) } else { Stage::Rolling }, changes)
+        }
+    };
+    let status = status::status(observed, &stage, resolution.as_ref().ok(), now);
+    let notices = status::notices(observed, &status);
+    Plan { changes, status: Some(status), notices, next: stage::look_again(observed, &stage) }
+}
+
+/// Workload and Service, as far as they are not as wanted yet.
+fn writes(observed: &ObservedDeployment, resolution: &Resolution, settings: &Settings) -> Vec<Change> {
+    let (workload, service) = (children::workload(resolution, settings), children::service(resolution));
+    let replicas = observed.workload.as_ref().and_then(|workload| workload.spec.as_ref()?.replicas);
+    let scaled = observed.workload.is_some() && replicas != Some(resolution.spec.replicas);
+    let workload_differs = scaled || differs(observed.workload.as_ref().map(|known| &known.metadata), &workload.metadata);
+    let service_differs = differs(observed.service.as_ref().map(|known| &known.metadata), &service.metadata);
+    let uid = |metadata: Option<&ObjectMeta>| metadata.and_then(|metadata| metadata.uid.clone());
+    let workload = Change::Apply {
+        child: Child::Workload(Box::new(workload)),
+        uid: uid(observed.workload.as_ref().map(|known| &known.metadata)),
+    };
+    let service = Change::Apply {
+        child: Child::Service(Box::new(service)),
+        uid: uid(observed.service.as_ref().map(|known| &known.metadata)),
+    };
+    [(workload_differs, workload), (service_differs, service)]
+        .into_iter()
+        .filter_map(|(due, change)| due.then_some(change))
+        .collect()
+}
+
+fn differs(known: Option<&ObjectMeta>, wanted: &ObjectMeta) -> bool {
+    known.is_none_or(|known| children::revision(known) != children::revision(wanted))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Why a pod does not serve, read from its status. The words of the server itself are classified and never quoted: they may hold secrets. Pure.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as corev1;
+
+use super::containers::{FETCH, INIT, SERVER};
+use crate::{
+    api::{Failure, names as labels},
+    plan::status_text::cut,
+};
+
+/// Seconds a pod may be unschedulable before it is said.
+pub const UNSCHEDULABLE_AFTER: u64 = 15;
+
+/// What keeps a pod from serving.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trouble {
+    /// What is wrong and what helps.
+    pub failure: Failure,
+    /// Whether somebody has to change something; else it may pass by itself.
+    pub lasts: bool,
+}
+
+/// The worst that is known of `pods`.
+pub fn trouble(pods: &[Arc<corev1::Pod>], now: Timestamp) -> Option<Trouble> {
+    let mut all: Vec<_> = pods.iter().filter(|pod| !is_ready(pod)).filter_map(|pod| of_pod(pod, now)).collect();
+    all.sort_by_key(|trouble| !trouble.lasts);
+    all.into_iter().next()
+}
+
+/// Whether a pod has not been given a node yet.
+pub fn is_unscheduled(pod: &corev1::Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none())
+}
+
+fn is_ready(pod: &corev1::Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn of_pod(pod: &corev1::Pod, now: Timestamp) -> Option<Trouble> {
+    let status = pod.status.as_ref()?;
+    let containers = || status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    unschedulable(status, now)
+        .or_else(|| containers().find_map(|container| ended(container, pod)))
+        .or_else(|| containers().find_map(cannot_start))
+}
+
+fn unschedulable(status: &corev1::PodStatus, now: Timestamp) -> Option<Trouble> {
+    let conditions = status.conditions.as_ref()?;
+    let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
+    let since = scheduled.last_transition_time.as_ref().map_or(now, |time| time.0);
+    let long = now.as_second() - since.as_second() >= UNSCHEDULABLE_AFTER.cast_signed();
+    let message = format!("no node takes the pod: {}", scheduled.message.as_deref().unwrap_or_default());
+    let hint = "free a node of that kind, or choose another hardware profile";
+    (long && scheduled.reason.as_deref() == Some("Unschedulable")).then(|| passing("Unschedulable", &message, hint))
+}
+
+/// A container that cannot start, and why.
+fn cannot_start(container: &corev1::ContainerStatus) -> Option<Trouble> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let words = waiting.message.as_deref().unwrap_or_default();
+    match waiting.reason.as_deref()? {
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" => {
+            let message = format!("image {:?} cannot be pulled: {words}", container.image);
+            Some(passing("ImagePullFailed", &message, "check the image of the ServingRuntime and the access to its registry"))
+        }
+        "CreateContainerConfigError" => {
+            let message = format!("container {} cannot be created: {words}", container.name);
+            Some(lasting("ContainerConfigInvalid", &message, "create the Secret that is named, or correct the name", None))
+        }
+        _ => None,
+    }
+}
+
+/// A container that has ended, now or before its last restart: said before it is tried a second time.
+fn ended(container: &corev1::ContainerStatus, pod: &corev1::Pod) -> Option<Trouble> {
+    let terminated = |state: &Option<corev1::ContainerState>| state.as_ref()?.terminated.clone();
+    let is_init = container.name == FETCH || container.name == INIT;
+    let last = terminated(&container.state).or_else(|| terminated(&container.last_state))?;
+    match container.name.as_str() {
+        _ if is_init && last.exit_code == 0 => None,
+        FETCH => Some(of_fetch(&last)),
+        SERVER | INIT => Some(of_server(&container.name, &last, pod)),
+        _ => None,
+    }
+}
+
+/// `fetch` leaves its failure as its last words.
+fn of_fetch(last: &corev1::ContainerStateTerminated) -> Trouble {
+    let said = last.message.as_deref().and_then(|message| serde_json::from_str::<Failure>(message).ok());
+    let code = last.exit_code;
+    said.map_or_else(
+        || passing("FetchFailed", &format!("the weights could not be fetched (exit code {code})"), "it is tried again"),
+        |failure| Trouble {
+            lasts: failure.user_error,
+            failure: Failure { message: cut(&failure.message, 4096), hint: cut(&failure.hint, 1024), ..failure },
+        },
+    )
+}
+
+fn of_server(name: &str, last: &corev1::ContainerStateTerminated, pod: &corev1::Pod) -> Trouble {
+    let code = last.exit_code;
+    let words = last.message.as_deref().unwrap_or_default().to_lowercase();
+    let says = |any: &[&str]| any.iter().any(|part| words.contains(part));
+    let (reason, message, hint) = if last.reason.as_deref() == Some("OOMKilled") {
+        ("OutOfMemory", "was killed for using more memory than its profile has", "choose a hardware profile with more memory")
+    } else if says(&["cuda out of memory", "torch.outofmemoryerror", "no available memory for the cache blocks"]) {
+        (
+            "GpuOutOfMemory",
+            "ran out of GPU memory",
+            "choose a hardware profile with more GPU memory, or a runtime with a shorter context",
+        )
+    } else if says(&["max_lora_rank", "lora rank", "target modules in", "modules_to_save", "size mismatch for"]) {
+        (
+            "AdapterMismatch",
+            "refused the adapter: its rank or modules do not fit the base model or the server",
+            "check which base model the adapter was trained from, or choose a runtime that merges adapters",
+        )
+    } else if says(&["gated repo", "401 client error", "403 client error", "repository not found"]) {
+        (
+            "ModelAccessDenied",
+            "was not allowed to download the base model",
+            "give the BaseModel's huggingFace.secretName a Secret with a valid HF_TOKEN",
+        )
+    } else if matches!(code, 137 | 143) {
+        ("StartTimeout", "was stopped: it may not have listed the model in time", "read its log for what it was doing")
+    } else {
+        ("ServerFailed", "ended", "read its log")
+    };
+    let workload = pod.metadata.labels.as_ref().and_then(|all| all.get(labels::DEPLOYMENT)).map_or("", String::as_str);
+    let log = format!("{hint}; kubectl logs deployment.apps/{workload} -c {name} --previous shows its last words");
+    lasting(reason, &format!("container {name} {message} (exit code {code})"), &log, Some(code))
+}
+
+fn passing(reason: &str, message: &str, hint: &str) -> Trouble {
+    let failure = Failure { reason: reason.into(), message: cut(message, 4096), hint: hint.into(), ..Failure::default() };
+    Trouble { failure, lasts: false }
+}
+
+fn lasting(reason: &str, message: &str, hint: &str, exit_code: Option<i32>) -> Trouble {
+    let passing = passing(reason, message, hint);
+    Trouble { failure: Failure { exit_code, user_error: true, ..passing.failure }, lasts: true }
+}
