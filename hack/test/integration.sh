@@ -5,12 +5,12 @@
 #
 # KEEP=1 leaves the cluster up for a look. FINETUNE_IT_ALL=1 kills the operator at every write instead of at some (half an hour on two cores);
 # FINETUNE_IT_SEED=N chooses other ones, FINETUNE_IT_SCENARIO=NAME sweeps one scenario alone.
-# Logs of the operator lie under target/tmp.
+# CLUSTER=NAME gives the cluster another name than `it`. Logs of the operator lie under target/tmp.
 
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
-cluster=it
+cluster=${CLUSTER:-it}
 
 finish() {
   local code=$?

@@ -59,8 +59,10 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     if !observed.has_finalizer() {
         changes.push(Change::AddFinalizer(names::FINE_TUNE_FINALIZER));
     }
-    changes.extend(writes(observed, &facts, &stage, launch.as_ref(), settings));
     let status = status::status(observed, &facts, (&stage, launch.as_ref()), now);
+    if !is_to_be_booked_first(observed, &stage, &status) {
+        changes.extend(writes(observed, &facts, &stage, launch.as_ref(), settings));
+    }
     let notices = status::notices(observed, &status);
     let (status, next) = pace(observed, status, stage.look_again(), settings, now);
     let next = next.or_sooner(lost::deadline(observed, now));
@@ -71,6 +73,13 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     changes.extend(marks(observed, &status));
     changes.extend(surplus(observed));
     Plan { changes, status: Some(status), notices, next }
+}
+
+/// Whether something that pods held is to be put on record before they go: a process that dies between the two would forget it, and a run
+/// whose budget it has spent would begin again.
+fn is_to_be_booked_first(observed: &ObservedFineTune, stage: &Stage, status: &FineTuneStatus) -> bool {
+    let before = observed.status();
+    matches!(stage, Stage::Ending | Stage::Exceeding(_)) && (status.attempts != before.attempts || status.cost != before.cost)
 }
 
 /// The writes a stage asks for.

@@ -336,6 +336,7 @@ fn an_attempt_that_was_not_recorded_before_a_pause_keeps_its_number() {
     job_becomes(&mut world, "Running", None);
     edit(&mut world, |run| run.spec.desired_state = DesiredState::Paused);
     assert_eq!(step(&mut world).changes, [], "it is put on record first");
+    assert_eq!(step(&mut world).changes, [], "and then what its pod holds");
     assert!(matches!(step(&mut world).changes[..], [Change::Delete(_)]));
     step(&mut world);
     assert_eq!(phase(&world), FineTunePhase::Paused);

@@ -133,7 +133,8 @@ fn loading_data_counts_and_waiting_does_not() {
     let pod = Arc::make_mut(&mut world.pods[0]).status.as_mut().unwrap();
     (pod.phase, pod.container_statuses) = (Some("Pending".into()), None);
     assert_eq!(step_at(&mut world, "07:59:50").next, within(10));
-    step_at(&mut world, "08:00:00");
+    assert_eq!(step_at(&mut world, "08:00:00").changes, [], "what was spent is on record first");
+    assert!(matches!(step_at(&mut world, "08:00:00").changes[..], [Change::Delete(_)]));
     step_at(&mut world, "08:00:05");
     assert_eq!(world.status().failure.unwrap().message, "spec.budget.maxDuration: 1h5s of 1h are spent");
 }

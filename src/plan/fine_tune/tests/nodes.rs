@@ -334,6 +334,7 @@ fn a_pod_that_outlives_its_grace_period_is_lost_and_the_moment_is_awaited() {
     edit(&mut world, |run| run.spec.desired_state = DesiredState::Stopped);
     let pods = world.pods.clone();
     step(&mut world);
+    step(&mut world);
     world.pods = pods;
     mark_deleted(&mut world, 0, "2027-01-15T08:00:40Z");
     let waits = step(&mut world);

@@ -15,11 +15,12 @@ fn leaving(mut pod: Arc<corev1::Pod>) -> Arc<corev1::Pod> {
     pod
 }
 
-/// Stops the run and lets its pods vanish a moment later.
+/// Stops the run: what its pods held is booked, they vanish, and it rests.
 fn stop(world: &mut ObservedFineTune, time: &str) {
     edit(world, |run| run.spec.desired_state = DesiredState::Stopped);
-    step_at(world, time);
-    step_at(world, time);
+    for _ in 0..3 {
+        step_at(world, time);
+    }
     assert_eq!(phase(world), FineTunePhase::Stopped);
 }
 
