@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{agent, controllers, generate};
+use crate::{agent, controllers, gateway, generate};
 
 /// The Kubernetes operator for fine-tuning language models
 ///
@@ -20,6 +20,8 @@ pub struct Cli {
 enum Command {
     /// Reconcile FineTunes and Checkpoints, and take the reports of agents
     Controller(Box<controllers::Arguments>),
+    /// Serve the REST APIs, with the rights of whoever calls
+    Gateway(Box<gateway::Arguments>),
     /// Work inside a pod: prepare a run, watch it, remove or verify files
     Agent {
         #[command(subcommand)]
@@ -40,6 +42,7 @@ enum Command {
 pub async fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Controller(arguments) => report(controllers::run(*arguments).await),
+        Command::Gateway(arguments) => report(gateway::run(*arguments).await),
         Command::Agent { command } => agent::run(command).await,
         Command::Generate { root, check: false } => report(generate::write(&root)),
         Command::Generate { root, check: true } => match generate::check(&root) {

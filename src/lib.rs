@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cli
-//! controllers · reports · agent · generate      shells: watch, serve, run
+//! controllers · reports · gateway · agent · generate   shells: watch, serve, run
 //! plan · cluster · checkpoint_files             decide · write · read checkpoints
 //! api · protocol · settings · access · telemetry
 //! ```
@@ -18,6 +18,7 @@ pub mod checkpoint_files;
 pub mod cli;
 pub mod cluster;
 pub mod controllers;
+pub mod gateway;
 pub mod generate;
 pub mod plan;
 pub mod protocol;

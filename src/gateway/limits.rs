@@ -1,0 +1,100 @@
+//! Bounds of what a caller may ask: how much at once, how often, how long.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use moka::future::Cache;
+
+use super::errors::{Kind, Refusal};
+use super::identity::CallerKey;
+
+/// Largest body, in bytes.
+pub const BODY_BYTES: usize = 1024 * 1024;
+/// Largest head of a request, in bytes.
+pub const HEAD_BYTES: usize = 64 * 1024;
+/// Most header fields.
+pub const HEADERS: usize = 64;
+/// How long a head may take to arrive.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request may take altogether.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+/// Longest `?wait=`.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Connections at once.
+pub const CONNECTIONS: usize = 2048;
+/// Requests at once.
+pub const REQUESTS: usize = 512;
+/// Callers whose pace is remembered.
+const CALLERS: u64 = 50_000;
+
+/// How often one caller may ask.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Requests a second, in the long run.
+    pub per_second: f64,
+    /// Requests at once after a while of silence.
+    pub burst: f64,
+}
+
+/// What callers have left.
+#[derive(Clone)]
+pub struct Rates {
+    rate: Rate,
+    callers: Cache<CallerKey, Arc<Mutex<Bucket>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Rates {
+    /// Every caller has the same rate.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        let full_again = Duration::try_from_secs_f64(rate.burst / rate.per_second).unwrap_or(Duration::from_mins(10));
+        let kept = full_again.max(Duration::from_secs(1));
+        Self { rate, callers: Cache::builder().max_capacity(CALLERS).time_to_idle(kept).build() }
+    }
+
+    /// Takes one request off what the caller has left.
+    ///
+    /// # Errors
+    /// Nothing is left.
+    pub async fn take(&self, caller: CallerKey, now: Instant) -> Result<(), Refusal> {
+        let full = async { Arc::new(Mutex::new(Bucket { left: self.rate.burst, at: now })) };
+        let bucket = self.callers.get_with(caller, full).await;
+        let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let refilled = bucket.left + now.saturating_duration_since(bucket.at).as_secs_f64() * self.rate.per_second;
+        *bucket = Bucket { left: refilled.min(self.rate.burst), at: now };
+        if bucket.left < 1.0 {
+            return Err(Refusal {
+                code: Some("rate_limit_exceeded"),
+                retry_after: Some(1),
+                ..Refusal::new(Kind::TooManyRequests, "too many requests with this key: slow down")
+            });
+        }
+        bucket.left -= 1.0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_has_a_burst_and_then_its_rate_and_others_are_not_touched() {
+        let rates = Rates::new(Rate { per_second: 2.0, burst: 3.0 });
+        let now = Instant::now();
+        for _ in 0..3 {
+            rates.take([1; 32], now).await.unwrap();
+        }
+        assert_eq!(rates.take([1; 32], now).await.unwrap_err().kind, Kind::TooManyRequests);
+        rates.take([2; 32], now).await.unwrap();
+        let later = now + Duration::from_millis(500);
+        rates.take([1; 32], later).await.unwrap();
+        assert!(rates.take([1; 32], later).await.is_err());
+    }
+}

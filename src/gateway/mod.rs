@@ -1,0 +1,24 @@
+//! The REST gateway: existing APIs for fine-tuning over our kinds, with the rights of whoever calls.
+//!
+//! A request passes `observe` (id, bounds, log), `extract` (who calls, what is asked) and a handler of its dialect, which translates to and from
+//! `service`. The API server judges every step by the caller's own token; nothing here decides what anybody may do.
+
+mod app;
+mod dialect;
+mod errors;
+mod extract;
+mod identity;
+mod limits;
+mod listener;
+mod metrics;
+mod observe;
+mod openai;
+mod oxen;
+mod process;
+mod service;
+mod strongly;
+
+pub use app::Gateway;
+pub use limits::Rate;
+pub use metrics::GatewayMetrics;
+pub use process::{Arguments, Error, run};

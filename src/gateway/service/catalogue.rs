@@ -1,0 +1,71 @@
+//! What a run may name: base models, scripts, hardware, servers.
+
+use kube::{Resource, ResourceExt};
+
+use super::Session;
+use super::cluster::or_nothing;
+use crate::api::{BaseModel, HardwareProfile, ServingRuntime, ServingType, TrainingRuntime, names};
+use crate::gateway::errors::Refusal;
+
+/// The base model of a name or alias.
+///
+/// # Errors
+/// The caller may not read the catalogue.
+pub async fn base_model(session: &Session, name: &str) -> Result<Option<BaseModel>, Refusal> {
+    if let Some(model) = session.cluster.get_global::<BaseModel>(name).await? {
+        return Ok(Some(model));
+    }
+    let all = session.cluster.list_global::<BaseModel>().await?;
+    Ok(all.into_iter().find(|model| model.spec.aliases.iter().any(|alias| alias == name)))
+}
+
+/// Every base model, by name.
+///
+/// # Errors
+/// The caller may not read the catalogue.
+pub async fn base_models(session: &Session) -> Result<Vec<BaseModel>, Refusal> {
+    session.cluster.list_global().await.map(by_name)
+}
+
+/// Every hardware profile, by name.
+///
+/// # Errors
+/// The caller may not read the catalogue.
+pub async fn hardware(session: &Session) -> Result<Vec<HardwareProfile>, Refusal> {
+    session.cluster.list_global().await.map(by_name)
+}
+
+/// Every training runtime; none where the caller may not read the catalogue.
+///
+/// # Errors
+/// The API server does not answer.
+pub async fn runtimes(session: &Session) -> Result<Vec<TrainingRuntime>, Refusal> {
+    or_nothing(session.cluster.list_global().await).map(by_name)
+}
+
+/// The runtime that answers to a script type, or has that name.
+#[must_use]
+pub fn runtime_of<'a>(runtimes: &'a [TrainingRuntime], script: &str) -> Option<&'a TrainingRuntime> {
+    let answers = |runtime: &&TrainingRuntime| runtime.spec.script_types.iter().any(|known| known == script);
+    runtimes.iter().find(|runtime| runtime.name_any() == script).or_else(|| runtimes.iter().find(answers))
+}
+
+/// The object that stands in for what a spec leaves out.
+#[must_use]
+pub fn default_of<K: Resource>(all: &[K]) -> Option<&K> {
+    all.iter().find(|object| object.annotations().get(names::IS_DEFAULT).is_some_and(|value| value == "true"))
+}
+
+/// Whether a server serves that way.
+///
+/// # Errors
+/// The API server does not answer.
+pub async fn is_served(session: &Session, type_: ServingType) -> Result<bool, Refusal> {
+    let servers = session.cluster.list_global::<ServingRuntime>().await?;
+    Ok(servers.iter().any(|server| server.spec.deployment_types.contains(&type_)))
+}
+
+fn by_name<K: Resource>(mut all: Vec<K>) -> Vec<K> {
+    all.sort_by_key(ResourceExt::name_any);
+    all
+}
