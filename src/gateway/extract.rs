@@ -172,6 +172,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Said<T> {
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
+    // A list would be read as fields by their place.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Refusal::new(Kind::BadRequest, "the body must be an object of JSON"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();

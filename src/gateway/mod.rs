@@ -7,6 +7,8 @@ mod app;
 mod dialect;
 mod errors;
 mod extract;
+#[cfg(test)]
+mod fixtures;
 mod identity;
 mod limits;
 mod listener;

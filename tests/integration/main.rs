@@ -15,6 +15,7 @@ mod audit;
 mod budget;
 mod failures;
 mod forgery;
+mod gateway;
 mod harness;
 mod imports;
 mod inputs;

@@ -50,10 +50,14 @@ pub fn runtime_of<'a>(runtimes: &'a [TrainingRuntime], script: &str) -> Option<&
     runtimes.iter().find(|runtime| runtime.name_any() == script).or_else(|| runtimes.iter().find(answers))
 }
 
-/// The object that stands in for what a spec leaves out.
+/// The object that stands in for what a spec leaves out; of several the oldest, as the operator chooses.
 #[must_use]
 pub fn default_of<K: Resource>(all: &[K]) -> Option<&K> {
-    all.iter().find(|object| object.annotations().get(names::IS_DEFAULT).is_some_and(|value| value == "true"))
+    let is_default = |object: &&K| {
+        let annotation = object.annotations().get(names::IS_DEFAULT);
+        annotation.or_else(|| object.labels().get(names::IS_DEFAULT)).is_some_and(|value| value == "true")
+    };
+    all.iter().filter(is_default).min_by_key(|object| (object.creation_timestamp().map(|time| time.0), object.name_any()))
 }
 
 /// Whether a server serves that way.

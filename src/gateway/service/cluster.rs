@@ -223,8 +223,8 @@ impl Cluster {
     pub async fn log(&self, pod: &str, params: &LogParams) -> Result<Option<String>, Refusal> {
         match self.api::<corev1::Pod>().logs(pod, params).await {
             Ok(text) => Ok(Some(text)),
-            // The container has not begun, or its pod is gone by now.
-            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 404) => Ok(None),
+            // The container has not begun, its pod is gone by now, or its node does not answer.
+            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 404 | 500..) => Ok(None),
             Err(error) => Err(self.refused(&error, Scope::Read)),
         }
     }

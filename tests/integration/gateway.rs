@@ -1,0 +1,8 @@
+//! The REST gateway against a real API server, with tokens of ServiceAccounts that have the roles that ship.
+
+mod api;
+mod hostile;
+mod identity;
+mod openai;
+mod oxen;
+mod strongly;
