@@ -165,7 +165,7 @@ impl Refusal {
             409 => Self::conflict(&status.message),
             413 => Self::new(Kind::TooLarge, "the object would be too large"),
             429 => Self {
-                retry_after: status.details.as_ref().and_then(|details| u64::try_from(details.retry_after_seconds).ok()),
+                retry_after: status.details.as_ref().map(|details| u64::from(details.retry_after_seconds)),
                 ..Self::new(Kind::TooManyRequests, "the Kubernetes API server is busy: try again")
             },
             _ => Self::unavailable(),

@@ -15,7 +15,7 @@ use super::app::Gateway;
 use super::errors::{Kind, Refusal};
 use super::identity::{Credential, Identity, project};
 use super::limits;
-use super::service::{Session, cluster::Cluster};
+use super::service::{Session, cluster::Cluster, ids};
 
 /// Where the name of the caller is left for the access log.
 #[derive(Clone, Debug, Default)]
@@ -166,8 +166,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Said<T> {
         }
         let bytes = to_bytes(request.into_body(), limit).await.map_err(|_| too_large())?;
         let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
-        let fingerprint = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-        parse(text).map(|value| Self { value, fingerprint })
+        parse(text).map(|value| Self { value, fingerprint: ids::hex(&Sha256::digest(text)) })
     }
 }
 

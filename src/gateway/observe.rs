@@ -64,15 +64,11 @@ async fn in_words_of(dialect: Dialect, answer: Response) -> Response {
     if parts.headers.get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json") {
         return Response::from_parts(parts, body);
     }
-    let refusal = match parts.extensions.remove::<Refusal>() {
-        Some(refusal) => refusal,
-        None => {
-            let said = to_bytes(body, FOREIGN_TEXT).await.unwrap_or_default();
-            let said = String::from_utf8_lossy(&said).into_owned();
-            let kind = Kind::of(parts.status);
-            let code = (kind == Kind::NotFound).then_some("unknown_url");
-            Refusal { code, ..Refusal::new(kind, if said.is_empty() { told(kind).to_owned() } else { said }) }
-        }
+    let refusal = if let Some(refusal) = parts.extensions.remove::<Refusal>() {
+        refusal
+    } else {
+        let said = to_bytes(body, FOREIGN_TEXT).await.unwrap_or_default();
+        of_router(Kind::of(parts.status), String::from_utf8_lossy(&said).into_owned())
     };
     for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH] {
         parts.headers.remove(name);
@@ -80,6 +76,12 @@ async fn in_words_of(dialect: Dialect, answer: Response) -> Response {
     let mut answer = (parts.status, Json(dialect.refuse(&refusal))).into_response();
     answer.headers_mut().extend(parts.headers);
     answer
+}
+
+/// What the router says no to.
+fn of_router(kind: Kind, said: String) -> Refusal {
+    let code = (kind == Kind::NotFound).then_some("unknown_url");
+    Refusal { code, ..Refusal::new(kind, if said.is_empty() { told(kind).to_owned() } else { said }) }
 }
 
 const fn told(kind: Kind) -> &'static str {

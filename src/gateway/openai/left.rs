@@ -89,12 +89,12 @@ pub fn revoked(permission: &CheckpointPermission) -> Value {
 /// The cursor is not there.
 pub fn list(all: Vec<Value>, asked: &Asked) -> Result<Value, Refusal> {
     let (data, has_more) = page(all, asked.text("after"), asked.limit("limit", 10)?)?;
-    Ok(listed(data, has_more))
+    Ok(listed(&data, has_more))
 }
 
 /// A list that names its ends.
 #[must_use]
-pub fn listed(data: Vec<Value>, has_more: bool) -> Value {
+pub fn listed(data: &[Value], has_more: bool) -> Value {
     let id = |item: Option<&Value>| item.map_or(Value::Null, |item| item["id"].clone());
     let (first, last) = (id(data.first()), id(data.last()));
     json!({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": has_more})

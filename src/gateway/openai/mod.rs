@@ -126,8 +126,8 @@ async fn list_permissions(session: Session, Path(id): Path<String>, asked: Asked
 async fn grant(session: Session, Path(id): Path<String>, said: Said<create::CreatePermissions>) -> Answer {
     let checkpoint = checkpoints::get(&session, &id).await?;
     let granted = permissions::grant(&session, &checkpoint, &said.value.project_ids).await?;
-    let data = granted.iter().map(left::permission).collect();
-    Ok(Json(left::listed(data, false)))
+    let data: Vec<Value> = granted.iter().map(left::permission).collect();
+    Ok(Json(left::listed(&data, false)))
 }
 
 async fn revoke(session: Session, Path((checkpoint, id)): Path<(String, String)>) -> Answer {

@@ -142,8 +142,8 @@ fn pages_follow_their_cursor() {
     assert_eq!(page(None, 2).unwrap(), (2, json!("i0"), true));
     assert_eq!(page(Some("i1"), 3).unwrap(), (3, json!("i2"), false));
     assert_eq!(page(Some("gone"), 3).unwrap_err().param.as_deref(), Some("after"));
-    let listed = left::listed(items, false);
+    let listed = left::listed(&items, false);
     assert_eq!(keys(&listed), ["data", "first_id", "has_more", "last_id", "object"]);
     assert_eq!((&listed["first_id"], &listed["last_id"]), (&json!("i0"), &json!("i4")));
-    assert_eq!(left::listed(Vec::new(), false)["first_id"], Value::Null);
+    assert_eq!(left::listed(&[], false)["first_id"], Value::Null);
 }

@@ -65,9 +65,10 @@ pub fn new_run(said: CreateFineTune, repository: &str, key: Option<String>, requ
     if !ids::is_label(repository) {
         return Err(Refusal::bad("repo_name", "a repository is a claim: lower-case letters, digits and '-', at most 63"));
     }
-    let training = match said.resource.contains("://") {
-        true => Data::Named(said.resource),
-        false => Data::Place(sources::path_in(repository, &said.resource).map_err(|message| Refusal::bad("resource", message))?),
+    let training = if said.resource.contains("://") {
+        Data::Named(said.resource)
+    } else {
+        Data::Place(sources::path_in(repository, &said.resource).map_err(|message| Refusal::bad("resource", message))?)
     };
     let output = said.oxen_model_path.as_deref().filter(|path| !path.is_empty());
     let output = output.map(|path| sources::output(path, repository)).transpose();

@@ -71,7 +71,7 @@ pub fn model(deployment: &ModelDeployment) -> Value {
 
 /// The answer to a deploy. Its status is that of the request; how far the model is, the model says.
 #[must_use]
-pub fn deployed(fine_tune: Value, deployment: &ModelDeployment) -> Value {
+pub fn deployed(fine_tune: &Value, deployment: &ModelDeployment) -> Value {
     json!({
         "deployment_id": deployment.uid(),
         "fine_tune": fine_tune,

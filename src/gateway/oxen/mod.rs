@@ -76,7 +76,7 @@ async fn create(
     let key = idempotency_key(&headers)?;
     let new = create::new_run(said.value, &place.repository, key, said.fingerprint)?;
     let made = creation::create(&session, new).await?;
-    let body = run::enveloped(run::fine_tune(&made, &runs::surroundings(&session).await?), "resource_created");
+    let body = run::enveloped(&run::fine_tune(&made, &runs::surroundings(&session).await?), "resource_created");
     Ok((StatusCode::CREATED, Json(body)))
 }
 
@@ -124,7 +124,7 @@ async fn retrieve(caller: Caller, Path(at): Path<At>) -> Answer {
 }
 
 async fn described(session: &Session, found: &FineTune, message: &str) -> Answer {
-    Ok(Json(run::enveloped(run::fine_tune(found, &runs::surroundings(session).await?), message)))
+    Ok(Json(run::enveloped(&run::fine_tune(found, &runs::surroundings(session).await?), message)))
 }
 
 async fn remove(caller: Caller, Path(at): Path<At>) -> Answer {
@@ -164,7 +164,7 @@ async fn deploy(caller: Caller, Path(at): Path<AtStep>, asked: Asked, said: Said
     let wanted = Wanted { type_: said.value.type_()?, model_name: None, retry: asked.flag("retry")? };
     let deployment = deployments::deploy(&session, &checkpoint, wanted).await?;
     let deployment = deployments::settled(&session, deployment, asked.wait()?).await?;
-    Ok(Json(left::deployed(run::fine_tune(&found, &runs::surroundings(&session).await?), &deployment)))
+    Ok(Json(left::deployed(&run::fine_tune(&found, &runs::surroundings(&session).await?), &deployment)))
 }
 
 async fn read_log(caller: Caller, Path(at): Path<At>, asked: Asked) -> Answer {

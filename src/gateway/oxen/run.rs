@@ -33,7 +33,7 @@ const TRAINING_PARAMS: &[&str] = &[
 
 /// The envelope around one run.
 #[must_use]
-pub fn enveloped(fine_tune: Value, message: &str) -> Value {
+pub fn enveloped(fine_tune: &Value, message: &str) -> Value {
     json!({"fine_tune": fine_tune, "status": "success", "status_message": message})
 }
 
@@ -92,7 +92,7 @@ pub fn fine_tune(run: &FineTune, around: &Surroundings) -> Value {
         "description": spec.description,
         "base_model": spec.base_model.name,
         "status": status(run, around),
-        "error": standing::failure(run).map(|failure| standing::told(failure)),
+        "error": standing::failure(run).map(standing::told),
         "created_by": created_by(run),
         "created_at": iso(standing::created(run)),
         "inserted_at": iso(standing::created(run)),

@@ -135,7 +135,7 @@ fn checkpoints_have_every_documented_key_ascending() {
 
 #[test]
 fn a_deploy_says_how_far_the_model_is() {
-    let found = left::deployed(json!({}), &deployment(200, "Progressing"));
+    let found = left::deployed(&json!({}), &deployment(200, "Progressing"));
     assert_eq!(
         (&found["status"], &found["status_message"], &found["deployment_id"]),
         (&json!("success"), &json!("deploying"), &json!("deployment-200"))

@@ -1,5 +1,7 @@
 //! Names and ids: stateless and readable, so that any replica finds any object. Pure.
 
+use std::fmt::Write;
+
 use sha2::{Digest, Sha256};
 
 /// Longest name of a FineTune.
@@ -123,9 +125,18 @@ pub fn hash(texts: &[&str], digits: usize) -> String {
         sum.update(text.len().to_be_bytes());
         sum.update(text.as_bytes());
     }
-    let mut hex: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.truncate(digits);
-    hex
+    let mut text = hex(&sum.finalize());
+    text.truncate(digits);
+    text
+}
+
+/// Bytes as hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Whether a Checkpoint of that name is one of the run's, as the operator names them.

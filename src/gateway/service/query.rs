@@ -184,7 +184,7 @@ mod tests {
         .unwrap()
     }
 
-    fn names(runs: Vec<FineTune>) -> Vec<String> {
+    fn names(runs: &[FineTune]) -> Vec<String> {
         runs.iter().map(ResourceExt::name_any).collect()
     }
 
@@ -228,14 +228,16 @@ mod tests {
                 prop_assert!(page.kept.len() <= offset + limit);
             }
             prop_assert_eq!(page.total, all.len());
-            let expected = names(ordered.iter().skip(offset).take(limit).cloned().collect());
-            prop_assert_eq!(names(page.runs()), expected);
+            let expected: Vec<_> = names(&ordered).into_iter().skip(offset).take(limit).collect();
+            prop_assert_eq!(names(&page.runs()), expected);
 
             let Some(cursor) = ordered.get(offset) else { return Ok(()) };
             let mut page = Page::after(sort, Some(sort.place(cursor)), limit);
-            all.iter().for_each(|run| page.see(run.clone()));
-            let expected = names(ordered.iter().skip(offset + 1).take(limit + 1).cloned().collect());
-            prop_assert_eq!(names(page.runs()), expected);
+            for run in &all {
+                page.see(run.clone());
+            }
+            let expected: Vec<_> = names(&ordered).into_iter().skip(offset + 1).take(limit + 1).collect();
+            prop_assert_eq!(names(&page.runs()), expected);
         }
     }
 }

@@ -92,7 +92,7 @@ impl Surroundings {
     #[must_use]
     pub fn runtime(&self, run: &FineTune) -> Option<&TrainingRuntime> {
         let resolved = run.status.as_ref().and_then(|status| status.resolved.as_ref()).map(|resolved| resolved.runtime.as_str());
-        let name = resolved.or(run.spec.runtime.as_ref().map(|NameReference { name }| name.as_str()));
+        let name = resolved.or_else(|| run.spec.runtime.as_ref().map(|NameReference { name }| name.as_str()));
         match name {
             Some(name) => self.runtimes.iter().find(|runtime| runtime.name_any() == name),
             None => catalogue::default_of(&self.runtimes),

@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    fn run(said: &str, heard: i64, spec: serde_json::Value) -> FineTune {
+    fn run(said: &str, heard: i64, spec: &serde_json::Value) -> FineTune {
         let mut whole = json!({"baseModel": {"name": "m"}, "dataset": {"name": "d"}});
         whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         serde_json::from_value(json!({
@@ -168,14 +168,14 @@ mod tests {
             ("Running", json!({"description": "x"}), "Running"),
         ];
         for (said, spec, expected) in cases {
-            let shown = |heard| format!("{:?}", phase(&run(said, heard, spec.clone())));
+            let shown = |heard| format!("{:?}", phase(&run(said, heard, &spec)));
             assert_eq!((shown(1), shown(2)), (expected.to_owned(), said.to_owned()), "{said} {spec}");
         }
     }
 
     #[test]
     fn what_an_attempt_holds_now_is_added_to_what_is_on_record() {
-        let mut run = run("Running", 2, json!({}));
+        let mut run = run("Running", 2, &json!({}));
         let status = json!({
             "phase": "Running", "cost": {"perHour": "3.60", "gpuSeconds": 0, "accrued": "1", "currency": "USD"},
             "attempts": [{"number": 1, "lineage": 1, "turnStart": "2027-01-15T07:00:00Z"}],

@@ -61,7 +61,9 @@ pub fn decide(action: Action, run: &FineTune) -> Verdict {
 }
 
 /// Whether the run may be deleted now.
-#[must_use]
+///
+/// # Errors
+/// Why not.
 pub fn may_be_deleted(run: &FineTune) -> Result<(), String> {
     let phase = standing::phase(run);
     if standing::is_at_work(phase) {

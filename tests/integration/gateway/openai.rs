@@ -1,7 +1,10 @@
 //! The OpenAI dialect, as its clients use it.
 
+use std::process::Stdio;
+
 use finetune_operator::api::{Dataset, DeployWhich, FineTune, FineTunePhase};
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::api::{Gate, READ, WRITE, assert_like};
 use crate::{
@@ -163,4 +166,48 @@ async fn a_checkpoint_is_shared_with_projects_and_taken_back() {
         assert!(refused["error"]["message"].as_str().unwrap().contains("fine-tuning:write"), "{refused}");
     })
     .await;
+}
+
+/// The official client, where a Python that has it is named by `FINETUNE_IT_OPENAI_PYTHON`; see hack/test/openai-client.sh.
+#[tokio::test]
+#[ignore = "needs a cluster: run hack/test/integration.sh"]
+async fn the_official_client_is_content() {
+    let Ok(python) = std::env::var("FINETUNE_IT_OPENAI_PYTHON") else {
+        println!("skipped: FINETUNE_IT_OPENAI_PYTHON names no Python with the package openai");
+        return;
+    };
+    in_sandbox(|sandbox| async move {
+        let gate = Gate::new(&sandbox, WRITE).await;
+        dataset(&sandbox).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(axum::serve(listener, super::api::router().await).into_future());
+        let mut client = Command::new(python)
+            .args([concat!(env!("CARGO_MANIFEST_DIR"), "/hack/test/openai_client.py"), "llama-3.1-8b", "file-abc123"])
+            .env("OPENAI_BASE_URL", format!("http://{address}/v1"))
+            .env("OPENAI_API_KEY", &gate.key)
+            .stdin(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut input = client.stdin.take().unwrap();
+        // The client makes jobs of its own meanwhile, and pages through exactly those.
+        let trained = async {
+            until_cancelled(&sandbox).await;
+            let run = sandbox.run("bot", json!({})).await;
+            train(&sandbox, &run, 1).await;
+            input.write_all(b"trained\n").await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(client.wait(), trained);
+        assert!(ended.unwrap().success());
+        server.abort();
+    })
+    .await;
+}
+
+/// Waits until the client has made its jobs and cancelled one.
+async fn until_cancelled(sandbox: &Sandbox) {
+    let runs: kube::Api<FineTune> = sandbox.api();
+    let stopped = |run: &FineTune| run.spec.desired_state == finetune_operator::api::DesiredState::Stopped;
+    crate::harness::wait::until_some(&runs, "", "the client has cancelled a job", stopped).await;
 }
