@@ -84,4 +84,6 @@ assert sorted(each.project_id for each in listed) == ["shop", "web"], listed
 for each in listed:
     assert permissions.delete(each.id, fine_tuned_model_checkpoint=name).deleted
 assert list(permissions.list(name)) == []
+assert list(client.models.list()) == []
+refused(openai.NotFoundError, lambda: client.models.retrieve(name))
 print("the client is content")

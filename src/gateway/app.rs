@@ -45,6 +45,8 @@ impl Gateway {
         Router::new()
             .nest("/v1/fine_tuning", openai::router())
             .nest("/fine_tuning", openai::router())
+            .nest("/v1/models", openai::models())
+            .nest("/models", openai::models())
             .nest("/api/repos/{namespace}/{repository}/fine_tunes", oxen::router())
             .nest("/api/v1/fine-tuning", strongly::router())
             .fallback(|| async { axum::http::StatusCode::NOT_FOUND })

@@ -3,6 +3,7 @@
 mod create;
 mod job;
 mod left;
+mod models;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,8 @@ use super::service::query::{Filter, NEWEST_FIRST, Page};
 use super::service::transitions::Action;
 use super::service::{Session, actions, checkpoints, create as creation, history, permissions, runs};
 use crate::api::{Checkpoint, FineTune, FineTunePhase};
+
+pub use models::router as models;
 
 type Answer = Result<Json<Value>, Refusal>;
 

@@ -134,6 +134,10 @@ async fn a_trained_job_has_logs_and_metrics_and_is_deployed_once() {
             json!({"id": "ftjob-bot", "resultModel": "it-tiny-support-v1", "status": "deployed", "message": message})
         );
         assert_eq!(gate.get(&job).await.with(200)["resultModel"], "it-tiny-support-v1");
+        let models = gate.get("/v1/models").await.with(200);
+        assert_eq!((&models["object"], &models["data"][0]["id"]), (&json!("list"), &json!("it-tiny-support-v1")));
+        assert_eq!(gate.get("/v1/models/it-tiny-support-v1").await.with(200), models["data"][0]);
+        gate.get("/v1/models/bot-step-100").await.with(404);
     })
     .await;
 }
