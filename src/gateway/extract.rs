@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::app::Gateway;
 use super::errors::{Kind, Refusal};
-use super::identity::{Credential, Identity, project};
+use super::identity::{CallerKey, Credential, Identity, project};
 use super::limits;
 use super::service::{Session, cluster::Cluster, ids};
 
@@ -25,6 +25,7 @@ pub struct Named(pub Arc<OnceLock<String>>);
 pub struct Caller {
     identity: Arc<Identity>,
     client: Client,
+    key: CallerKey,
 }
 
 impl Caller {
@@ -34,7 +35,7 @@ impl Caller {
     /// The project cannot be one.
     pub fn within(self, named: Option<&str>) -> Result<Session, Refusal> {
         let project = project(named, &self.identity)?;
-        Ok(Session { cluster: Cluster::new(self.client, project.clone()), identity: self.identity, project })
+        Ok(Session { cluster: Cluster::new(self.client, project.clone()), identity: self.identity, project, key: self.key })
     }
 }
 
@@ -48,7 +49,7 @@ impl FromRequestParts<Gateway> for Caller {
         if let Some(Named(name)) = parts.extensions.get() {
             let _ = name.set(identity.username.clone());
         }
-        Ok(Self { identity, client })
+        Ok(Self { identity, client, key: credential.key })
     }
 }
 
@@ -170,7 +171,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Said<T> {
     }
 }
 
-fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
+/// Reads an object of JSON.
+///
+/// # Errors
+/// It is none, or not such a one.
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
     // A list would be read as fields by their place.
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err(Refusal::new(Kind::BadRequest, "the body must be an object of JSON"));

@@ -10,6 +10,8 @@ use super::identity::CallerKey;
 
 /// Largest body, in bytes.
 pub const BODY_BYTES: usize = 1024 * 1024;
+/// Largest body of a completion, in bytes: pictures come in it.
+pub const COMPLETION_BYTES: usize = 16 * 1024 * 1024;
 /// Largest head of a request, in bytes.
 pub const HEAD_BYTES: usize = 64 * 1024;
 /// Most header fields.
@@ -18,6 +20,8 @@ pub const HEADERS: usize = 64;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request may take altogether.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long a server may take to begin its answer to a completion; then it may go on as long as it likes.
+pub const COMPLETION_TIMEOUT: Duration = Duration::from_mins(10);
 /// Longest `?wait=`.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Connections at once.

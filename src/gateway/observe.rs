@@ -45,8 +45,10 @@ async fn bounded(gateway: &Gateway, request: Request, next: Next) -> Response {
         let busy = Refusal { retry_after: Some(1), ..Refusal::new(Kind::Unavailable, "too many requests at once: try again") };
         return busy.into_response();
     };
+    let completes = request.uri().path().ends_with("/completions");
+    let patience = if completes { limits::COMPLETION_TIMEOUT } else { limits::REQUEST_TIMEOUT };
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match tokio::time::timeout(limits::REQUEST_TIMEOUT, answer).await {
+    match tokio::time::timeout(patience, answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => {
             Refusal::new(Kind::Internal, "something went wrong here; the request id finds it in our log").into_response()

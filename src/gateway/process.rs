@@ -53,7 +53,7 @@ pub enum Error {
     NoServer(#[source] kube::config::KubeconfigError),
     /// The connection to the API server cannot be set up.
     #[error("the connection to the API server cannot be set up")]
-    Connection(#[source] Box<kube::Error>),
+    Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A port cannot be listened on.
     #[error("cannot listen on port {port}")]
     Listen {

@@ -1,5 +1,6 @@
 //! The fine-tuning API of OpenAI. Successes are always 200; lists are paged by the id of their last item.
 
+mod completions;
 mod create;
 mod job;
 mod left;
@@ -23,6 +24,7 @@ use super::service::transitions::Action;
 use super::service::{Session, actions, checkpoints, create as creation, history, permissions, runs};
 use crate::api::{Checkpoint, FineTune, FineTunePhase};
 
+pub use completions::{Servers, router as completions};
 pub use models::router as models;
 
 type Answer = Result<Json<Value>, Refusal>;

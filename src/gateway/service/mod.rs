@@ -20,7 +20,7 @@ pub mod transitions;
 
 use std::sync::Arc;
 
-use super::identity::Identity;
+use super::identity::{CallerKey, Identity};
 use cluster::Cluster;
 
 /// Annotation: what the create called the training data, where it was resolved to a place.
@@ -41,4 +41,6 @@ pub struct Session {
     pub identity: Arc<Identity>,
     /// The project: a namespace.
     pub project: String,
+    /// What stands for the caller where something is remembered.
+    pub key: CallerKey,
 }
