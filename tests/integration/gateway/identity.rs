@@ -1,8 +1,12 @@
 //! The caller's own key decides, and nothing else.
 
-use k8s_openapi::api::core::v1 as corev1;
-use kube::{Api, api::DeleteParams};
-use serde_json::json;
+use finetune_operator::api::{FineTune, names};
+use k8s_openapi::api::{admissionregistration::v1 as admission, core::v1 as corev1};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
 
 use super::api::{Gate, READ, WRITE, bind, token};
 use crate::harness::{audit::requests, in_sandbox, sandbox::with_sandbox};
@@ -133,6 +137,55 @@ async fn the_audit_log_names_the_caller() {
         assert!(refused.is_empty(), "{refused:#?}");
         bind(&sandbox, "default", &sandbox.namespace, READ).await;
         gate.with(token(&sandbox, "default").await).get(JOBS).await.with(200);
+    })
+    .await;
+}
+
+/// The policy that comes with the gateway.
+const POLICY: &str = include_str!("../../../charts/finetune-operator/policies/created-by.yaml");
+
+async fn put_policy(client: &kube::Client) {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(POLICY).unwrap();
+    let params = PatchParams::apply("integration-tests").force();
+    let name = documents[0]["metadata"]["name"].as_str().unwrap();
+    let policies: Api<admission::ValidatingAdmissionPolicy> = Api::all(client.clone());
+    policies.patch(name, &params, &Patch::Apply(&documents[0])).await.unwrap();
+    let bindings: Api<admission::ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    bindings.patch(name, &params, &Patch::Apply(&documents[1])).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: run hack/test/integration.sh"]
+async fn nobody_signs_with_anothers_name() {
+    in_sandbox(|sandbox| async move {
+        put_policy(&sandbox.client).await;
+        let gate = Gate::new(&sandbox, WRITE).await;
+        let forge = |name: String| {
+            let spec = json!({"baseModel": {"name": "it-tiny"}, "dataset": {"name": "d"}, "desiredState": "Paused"});
+            json!({"metadata": {"name": name, "annotations": {names::CREATED_BY: "somebody-else"}}, "spec": spec})
+        };
+        // A policy is in force a moment after it is there, which cannot be watched.
+        let begin = std::time::Instant::now();
+        let mut tries = 0;
+        let refused = loop {
+            tries += 1;
+            match sandbox.try_create::<FineTune>(forge(format!("forged-{tries}"))).await {
+                Err(error) => break error.to_string(),
+                Ok(_) => assert!(begin.elapsed().as_secs() < 60, "the policy is not in force"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        };
+        assert!(refused.contains("created-by"), "{refused}");
+        let made = gate.post(JOBS, json!({"model": "it-tiny", "training_file": "s3://bucket/rows"})).await.with(200);
+        let name = made["id"].as_str().unwrap().strip_prefix("ftjob-").unwrap();
+        let runs: Api<FineTune> = sandbox.api();
+        let owner = runs.get(name).await.unwrap().annotations().get(names::CREATED_BY).cloned().unwrap();
+        assert!(owner.contains(&sandbox.namespace), "{owner}");
+        for value in [json!("somebody-else"), Value::Null] {
+            let patch = Patch::Merge(json!({"metadata": {"annotations": {names::CREATED_BY: value}}}));
+            assert!(runs.patch(name, &PatchParams::default(), &patch).await.is_err(), "{value}");
+        }
+        gate.post(&format!("{JOBS}/{name}/cancel"), Value::Null).await.with(200);
     })
     .await;
 }
