@@ -12,7 +12,7 @@ use super::identity::CallerKey;
 pub const BODY_BYTES: usize = 1024 * 1024;
 /// Largest body of a completion, in bytes: pictures come in it.
 pub const COMPLETION_BYTES: usize = 16 * 1024 * 1024;
-/// Largest head of a request, in bytes.
+/// Largest head of a request, in bytes; what is read at once may go over it.
 pub const HEAD_BYTES: usize = 64 * 1024;
 /// Most header fields.
 pub const HEADERS: usize = 64;

@@ -84,3 +84,71 @@ async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Recei
 async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::{Notify, watch};
+
+    use super::*;
+
+    async fn say(port: u16, head: &str) -> std::io::Result<TcpStream> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        stream.write_all(head.as_bytes()).await?;
+        Ok(stream)
+    }
+
+    async fn heard(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text).await;
+        text
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_ends_and_nothing_new_begins() {
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (began, waits) = (Arc::clone(&begun), Arc::clone(&go_on));
+        let slow = move || {
+            let (began, waits) = (Arc::clone(&began), Arc::clone(&waits));
+            async move {
+                began.notify_one();
+                waits.notified().await;
+                "done"
+            }
+        };
+        let listener = bind(0).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (stop, stopped) = watch::channel(false);
+        let server = tokio::spawn(serve(listener, Router::new().route("/", get(slow)), stopped));
+        let asked = say(port, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        begun.notified().await;
+        stop.send(true).unwrap();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        go_on.notify_one();
+        let answer = heard(asked).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn heads_are_bounded() {
+        let listener = bind(0).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (stop, stopped) = watch::channel(false);
+        let server = tokio::spawn(serve(listener, Router::new().route("/", get(|| async { "fine" })), stopped));
+        let many: String = (0..=limits::HEADERS).map(|number| format!("X-{number}: a\r\n")).collect();
+        let long = format!("X-Long: {}\r\n", "a".repeat(4 * limits::HEAD_BYTES));
+        for head in [many, long] {
+            let stream = say(port, &format!("GET / HTTP/1.1\r\nHost: x\r\n{head}\r\n")).await.unwrap();
+            let answer = heard(stream).await;
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+        }
+        let stream = say(port, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        assert!(heard(stream).await.ends_with("fine"));
+        stop.send(true).unwrap();
+        server.await.unwrap();
+    }
+}

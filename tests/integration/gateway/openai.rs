@@ -168,6 +168,39 @@ async fn a_checkpoint_is_shared_with_projects_and_taken_back() {
     .await;
 }
 
+#[tokio::test]
+#[ignore = "needs a cluster: run hack/test/integration.sh"]
+async fn lists_longer_than_what_is_read_at_a_time_are_read_to_their_end() {
+    const RUNS: usize = 510;
+    in_sandbox(|sandbox| async move {
+        let gate = Gate::new(&sandbox, READ).await;
+        let make = |number: usize| {
+            let sandbox = sandbox.clone();
+            async move { sandbox.run(&format!("run-{number}"), json!({"desiredState": "Paused"})).await }
+        };
+        futures::StreamExt::for_each(
+            futures::StreamExt::buffer_unordered(futures::stream::iter((0..RUNS).map(make)), 16),
+            |_| async {},
+        )
+        .await;
+        let (mut seen, mut after) = (std::collections::BTreeSet::new(), String::new());
+        loop {
+            let page = gate.get(&format!("/fine_tuning/jobs?limit=100{after}")).await.with(200);
+            let ids: Vec<_> = page["data"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
+            assert!(ids.iter().all(|id| seen.insert(id.clone())), "no job is on two pages");
+            if page["has_more"] == json!(false) {
+                break;
+            }
+            after = format!("&after={}", ids.last().unwrap());
+        }
+        assert_eq!(seen.len(), RUNS);
+        let far = gate.get(&format!("/api/v1/fine-tuning/jobs?offset={}&limit=20&sort=name:asc", RUNS - 3)).await.with(200);
+        assert_eq!((&far["count"], far["jobs"].as_array().unwrap().len()), (&json!(RUNS), 3));
+        assert_eq!(gate.get("/api/v1/fine-tuning/stats").await.with(200)["total"], RUNS);
+    })
+    .await;
+}
+
 /// The official client, where a Python that has it is named by `FINETUNE_IT_OPENAI_PYTHON`; see hack/test/openai-client.sh.
 #[tokio::test]
 #[ignore = "needs a cluster: run hack/test/integration.sh"]
