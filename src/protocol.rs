@@ -71,7 +71,7 @@ pub const CALLBACK_PORT: u16 = 28_081;
 
 /// Port at which the sidecar of a serving pod says whether the model is served.
 pub const SERVE_PORT: u16 = 28_082;
-/// Path there that answers 200 once the server lists the model.
+/// Path there that answers 200 once the server serves the model.
 pub const SERVE_READY: &str = "/readyz";
 /// Path there that answers 200 while the sidecar runs.
 pub const SERVE_ALIVE: &str = "/livez";

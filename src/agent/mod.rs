@@ -38,7 +38,7 @@ pub enum Command {
     Import(import::Arguments),
     /// Init container of a serving pod: get weights and base model, and compare them with what was recorded
     Fetch(fetch::Arguments),
-    /// Sidecar of a serving pod: say whether the server lists the model
+    /// Sidecar of a serving pod: say whether the server serves the model
     Serve(serve::Arguments),
     /// Remove files of a run
     Delete(remove::Arguments),

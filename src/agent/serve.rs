@@ -1,4 +1,5 @@
-//! `agent serve`: the sidecar of a serving pod. Says whether the server beside it lists the model, by asking it.
+//! `agent serve`: the sidecar of a serving pod. Says whether the server beside it serves the model, by asking it: for its list of models,
+//! which must hold the exact name, or for a path where the server keeps no list.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -80,7 +81,7 @@ async fn asked_to_stop() {
 fn router(question: Question) -> Router {
     let ready = |State(question): State<Arc<Question>>| async move {
         match question.answer().await {
-            Ok(()) => (StatusCode::OK, "the server lists the model\n".to_owned()),
+            Ok(()) => (StatusCode::OK, "the server serves the model\n".to_owned()),
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         }
     };

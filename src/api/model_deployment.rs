@@ -43,7 +43,7 @@ pub struct ModelDeploymentSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
-    /// modelName the server lists; `<finetune>-step-<n>` when absent.
+    /// modelName the server answers to; `<finetune>-step-<n>` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"))]
     pub model_name: Option<String>,
@@ -84,7 +84,7 @@ pub struct ModelDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub url: Option<String>,
-    /// modelName the server lists.
+    /// modelName a client sends, and the server lists where it keeps a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub model_name: Option<String>,
@@ -92,7 +92,7 @@ pub struct ModelDeploymentStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub replicas: i32,
-    /// readyReplicas that list the model.
+    /// readyReplicas that serve the model by its name.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub ready_replicas: i32,
@@ -113,9 +113,9 @@ pub enum DeploymentPhase {
     Pending,
     /// The servers start.
     Progressing,
-    /// Every replica lists the model.
+    /// Every replica serves the model.
     Ready,
-    /// Some replicas list the model.
+    /// Some replicas serve the model.
     Degraded,
     /// The model cannot be served.
     Failed,

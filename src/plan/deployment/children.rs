@@ -24,7 +24,7 @@ const GRACE_SECONDS: i64 = 60;
 /// Seconds after which Kubernetes calls a roll-out stuck: more than a server may take to start.
 const ROLLOUT_SECONDS: i32 = 2400;
 
-/// The workload: old pods serve until new ones list the model.
+/// The workload: old pods serve until new ones do.
 pub fn workload(resolution: &Resolution, settings: &Settings) -> apps::Deployment {
     // An upgrade of the operator alone is no reason to load every model anew: its image is left out of the fingerprint.
     let neutral = Settings { image: String::new(), image_pull_policy: String::new(), ..settings.clone() };
@@ -89,7 +89,7 @@ fn template(resolution: &Resolution, settings: &Settings) -> corev1::PodTemplate
     corev1::PodTemplateSpec { metadata: Some(metadata), spec: Some(spec) }
 }
 
-/// The address: it leads to pods that list the model.
+/// The address: it leads to pods that serve the model.
 pub fn service(resolution: &Resolution) -> corev1::Service {
     let spec = corev1::ServiceSpec {
         type_: Some("ClusterIP".into()),

@@ -22,7 +22,9 @@ pub const INIT: &str = "init";
 pub const SERVE: &str = "serve";
 
 /// Seconds between two looks at a server that starts, and how many it gets: half an hour, for large models from slow stores.
-const STARTUP: (i32, i32) = (10, 180);
+const STARTUP: (i32, i32) = (3, 600);
+/// Seconds a server goes on serving after its pod was told to go, until every node has learnt to send its requests elsewhere.
+const DRAIN_SECONDS: i64 = 10;
 
 /// Gets what has to be downloaded, and looks at what lies on volumes, so that a wrong path is said before a server stumbles over it.
 pub fn fetch(resolution: &Resolution, settings: &Settings) -> corev1::Container {
@@ -82,7 +84,7 @@ pub fn init(resolution: &Resolution) -> Option<corev1::Container> {
     })
 }
 
-/// The sidecar: says whether the server lists the model. It starts before the server and ends after it.
+/// The sidecar: says whether the server serves the model. It starts before the server and ends after it.
 pub fn serve(resolution: &Resolution, settings: &Settings) -> corev1::Container {
     let runtime = &resolution.runtime.spec;
     let port = SERVE_PORT.to_string();
@@ -122,6 +124,13 @@ pub fn server(resolution: &Resolution) -> corev1::Container {
         args: Some(args),
         ports: Some(vec![port_of("http", runtime.port)]),
         volume_mounts: Some(volumes::server_mounts(resolution)),
+        lifecycle: Some(corev1::Lifecycle {
+            pre_stop: Some(corev1::LifecycleHandler {
+                sleep: Some(corev1::SleepAction { seconds: DRAIN_SECONDS }),
+                ..corev1::LifecycleHandler::default()
+            }),
+            ..corev1::Lifecycle::default()
+        }),
         startup_probe: Some(corev1::Probe {
             period_seconds: Some(STARTUP.0),
             failure_threshold: Some(STARTUP.1),

@@ -24,7 +24,7 @@ pub enum Stage {
     Impaired,
     /// Pods do not serve, and why.
     Failing(Trouble),
-    /// Every replica lists the model.
+    /// Every replica serves the model.
     Serving,
 }
 
@@ -61,7 +61,7 @@ pub fn settled(observed: &ObservedDeployment, now: Timestamp) -> Stage {
         return if wanted == 0 { Stage::Asleep } else { Stage::Serving };
     }
     if let Some(trouble) = trouble::trouble(&current_pods(observed), now) {
-        return Stage::Failing(trouble);
+        return Stage::Failing(trouble.as_told(observed.status().failure));
     }
     let conditions = status.conditions.unwrap_or_default();
     let rolled_out = conditions.iter().any(|condition| condition.reason.as_deref() == Some("NewReplicaSetAvailable"));
