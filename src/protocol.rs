@@ -1,4 +1,6 @@
-//! What the controller and the agent agree on: the report, and the layout of a training pod. Pure data.
+//! What the controller and the agent agree on: the report, the layout of a training pod, and what neither quotes. Pure.
+
+pub mod redact;
 
 use std::collections::BTreeMap;
 

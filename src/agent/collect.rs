@@ -17,7 +17,7 @@ use super::report_client::ReportClient;
 use super::store::{Bucket, StoreError};
 use super::watch::series::History;
 use crate::checkpoint_files::{FsError, TrainerState, cut, decimal};
-use crate::plan::redact::redact;
+use crate::protocol::redact::redact;
 use crate::protocol::{
     End, FilesState, MAX_REPORTED_CHECKPOINTS, Report, ReportedCheckpoint, ReportedProgress, RunConfig, env, paths,
 };

@@ -12,7 +12,6 @@ pub mod names;
 pub mod parameters;
 pub mod queue;
 pub mod ranking;
-pub mod redact;
 pub mod retention;
 pub mod status_text;
 

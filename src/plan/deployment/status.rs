@@ -83,9 +83,7 @@ fn state(stage: &Stage) -> State {
     match stage {
         Stage::Serving => State::ready("Serving", "every replica serves the model by its name"),
         Stage::Asleep => State::resting("ScaledToZero", "raise spec.replicas to serve the model"),
-        Stage::Rolling => {
-            State::reconciling("Starting", "the servers load the model; what served before serves until they do")
-        }
+        Stage::Rolling => State::reconciling("Starting", "the servers load the model; what served before serves until they do"),
         Stage::Impaired => State::reconciling("Impaired", "some replicas have stopped serving the model"),
         Stage::Failing(trouble) => {
             let Failure { reason, message, hint, .. } = trouble.failure.clone();

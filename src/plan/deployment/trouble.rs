@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1 as corev1;
 use super::containers::{FETCH, INIT, SERVER};
 use crate::{
     api::{Failure, names as labels},
-    plan::{redact::redact, status_text::cut},
+    plan::status_text::cut,
+    protocol::redact::redact,
 };
 
 /// Seconds a pod may be unschedulable before it is said.
