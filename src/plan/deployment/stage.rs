@@ -61,7 +61,7 @@ pub fn settled(observed: &ObservedDeployment, now: Timestamp) -> Stage {
         return if wanted == 0 { Stage::Asleep } else { Stage::Serving };
     }
     if let Some(trouble) = trouble::trouble(&current_pods(observed), now) {
-        return Stage::Failing(trouble.as_told(observed.status().failure));
+        return Stage::Failing(trouble.told_like(observed.status().failure));
     }
     let conditions = status.conditions.unwrap_or_default();
     let rolled_out = conditions.iter().any(|condition| condition.reason.as_deref() == Some("NewReplicaSetAvailable"));

@@ -33,7 +33,7 @@ const KEPT_BYTES: usize = 2048;
 
 impl Trouble {
     /// The same, in the words it was first told in: those of a second try differ by a time or an address, which is no news.
-    pub fn as_told(self, before: Option<Failure>) -> Self {
+    pub fn told_like(self, before: Option<Failure>) -> Self {
         let is_known = |known: &Failure| known.exit_code.is_some() && known.exit_code == self.failure.exit_code;
         let failure = before.filter(|known| is_known(known) && known.reason == self.failure.reason);
         Self { failure: failure.unwrap_or(self.failure), ..self }
