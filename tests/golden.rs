@@ -36,6 +36,7 @@ fn settings() -> Settings {
         divergence_points: Some(3),
         grace_seconds: 600,
         queue_seconds: 30,
+        gateway: None,
     }
 }
 
@@ -93,6 +94,7 @@ fn described(change: &Change) -> Value {
             json!({"apply": readable(serde_json::to_value(workload).unwrap())})
         }
         Change::Apply { child: Child::Service(service), .. } => json!({"apply": service}),
+        Change::Apply { child: Child::Budget(budget), .. } => json!({"apply": budget}),
         other => json!(format!("{other:?}")),
     }
 }

@@ -10,6 +10,7 @@ mod leader;
 mod probes;
 mod process;
 mod queues;
+mod routes;
 mod runner;
 mod shell;
 mod usage;
