@@ -91,6 +91,7 @@ pub const SCENARIOS: &[Scenario] = &[
         play: |sandbox| training(sandbox).map(Played::Run).boxed(),
         ending: Ending::Deleted,
     },
+    Scenario { name: "budget", play: |sandbox| budget(sandbox).map(Played::Run).boxed(), ending: Ending::Left },
     Scenario { name: "deploy", play: |sandbox| deploy(sandbox).map(Played::Served).boxed(), ending: Ending::LeftThenDeleted },
     Scenario { name: "rollout", play: |sandbox| rollout(sandbox).map(Played::Served).boxed(), ending: Ending::Left },
     Scenario {
@@ -208,6 +209,14 @@ async fn roll_back(sandbox: Sandbox) -> FineTune {
     agent.report(Report { end: Some(End::default()), ..so_far(1, &saves, 13) }).await;
     agent.end("succeed", "").await;
     sandbox.until_phase("bot", FineTunePhase::Succeeded).await;
+    settled(&sandbox, 2).await
+}
+
+/// The budget of a run that trains is cut to less than it has spent.
+async fn budget(sandbox: Sandbox) -> FineTune {
+    training(sandbox.clone()).await;
+    sandbox.edit("bot", json!({"budget": {"maxDuration": "1s"}})).await.unwrap();
+    sandbox.until_phase("bot", FineTunePhase::Failed).await;
     settled(&sandbox, 2).await
 }
 
