@@ -159,7 +159,7 @@ impl Cluster {
                 let api: Api<corev1::Service> = self.beside(subject);
                 create(&api, service.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
             }
-            Child::Deployment(deployment) => {
+            Child::Served(deployment) => {
                 let api: Api<ModelDeployment> = self.beside(subject);
                 create(&api, deployment.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
             }
@@ -184,7 +184,7 @@ impl Cluster {
                 apply(&self.beside::<policy::PodDisruptionBudget, K>(subject), budget.as_ref(), (uid, &owner)).await
             }
             Child::Route(route) => apply(&self.beside::<HttpRoute, K>(subject), route.as_ref(), (uid, &owner)).await,
-            Child::Job(_) | Child::Claim(_) | Child::Deployment(_) => Box::pin(self.create_once(subject, child)).await,
+            Child::Job(_) | Child::Claim(_) | Child::Served(_) => Box::pin(self.create_once(subject, child)).await,
         }?;
         if let Some(uid) = known {
             self.applied.insert(uid, wanted).await;
@@ -200,7 +200,7 @@ impl Cluster {
             ChildKind::Job => delete(&self.beside::<batch::Job, K>(subject), reference).await,
             ChildKind::Claim => delete(&self.beside::<corev1::PersistentVolumeClaim, K>(subject), reference).await,
             ChildKind::Checkpoint => delete(&self.beside::<Checkpoint, K>(subject), reference).await,
-            ChildKind::Deployment => delete(&self.beside::<ModelDeployment, K>(subject), reference).await,
+            ChildKind::Served => delete(&self.beside::<ModelDeployment, K>(subject), reference).await,
             ChildKind::Budget => delete(&self.beside::<policy::PodDisruptionBudget, K>(subject), reference).await,
         }?;
         self.deleted.insert(reference.uid.clone(), ()).await;

@@ -50,7 +50,7 @@ pub(super) async fn apply<C: Subject>(api: &Api<C>, child: &C, (uid, owner): (Op
 
 /// Deletes exactly the object of that uid; one that is gone, or another by now, is fine.
 pub(super) async fn delete<C: Subject>(api: &Api<C>, reference: &ChildReference) -> Result<(), Error> {
-    let has_pods = matches!(reference.kind, ChildKind::Job | ChildKind::Deployment);
+    let has_pods = matches!(reference.kind, ChildKind::Job | ChildKind::Served);
     let params = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Foreground).filter(|_| has_pods),
         preconditions: Some(Preconditions { uid: Some(reference.uid.clone()), resource_version: None }),

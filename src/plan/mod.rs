@@ -101,7 +101,7 @@ pub enum Child {
     /// The way from the installation's Gateway to a served model.
     Route(Box<HttpRoute>),
     /// A Deployment of ours, made by a run.
-    Deployment(Box<ModelDeployment>),
+    Served(Box<ModelDeployment>),
 }
 
 /// What a Deployment of ours that a run made is to serve from now on. What it does not name stays as it is.
@@ -152,7 +152,7 @@ pub enum ChildKind {
     /// A Checkpoint; its own finalizer removes the bytes.
     Checkpoint,
     /// A Deployment of ours, with its pods first.
-    Deployment,
+    Served,
     /// What keeps serving pods from being drained all at once.
     Budget,
 }

@@ -21,7 +21,7 @@ const MAY_BE_UNUSED: &[(&str, &[&str], &str)] = &[
     ("get", &["pods"], "asked for only where the first report of a pod is faster than the watch of pods"),
     (
         "create",
-        &["deployments", "poddisruptionbudgets", "services"],
+        &["deployments", "httproutes", "poddisruptionbudgets", "services"],
         "an apply that makes an object is recorded as a patch, and allowed as both",
     ),
     ("patch", &["secrets"], "the certificate authority is renewed in its last year"),

@@ -164,7 +164,7 @@ fn create(observed: &ObservedFineTune, wish: &AutoDeploy, checkpoint: &str) -> C
         owner_references: Some(vec![job::owner(observed.name(), observed.uid())]),
         ..ObjectMeta::default()
     };
-    Change::CreateOnce(Child::Deployment(Box::new(ModelDeployment { metadata, spec, status: None })))
+    Change::CreateOnce(Child::Served(Box::new(ModelDeployment { metadata, spec, status: None })))
 }
 
 /// Replicas are written only when the wish for them has changed: until then they belong to whoever scales.

@@ -32,7 +32,7 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     if let Some(deployment) = observed.own_deployment() {
         // What it serves is in use until its pods are gone.
         let doomed = Some(deployment).filter(|deployment| deployment.metadata.deletion_timestamp.is_none());
-        let doomed = doomed.map(|deployment| Change::Delete(ChildReference::of(ChildKind::Deployment, &deployment.metadata)));
+        let doomed = doomed.map(|deployment| Change::Delete(ChildReference::of(ChildKind::Served, &deployment.metadata)));
         return changes(doomed.into_iter().collect());
     }
     let (kept, doomed): (Vec<_>, Vec<_>) = observed.checkpoints.iter().partition(|checkpoint| is_kept(observed, checkpoint));

@@ -90,7 +90,7 @@ fn carry_out(world: &mut ObservedFineTune, plan: &Plan<FineTuneStatus>) {
                 let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now());
                 Arc::make_mut(goes.unwrap()).metadata.deletion_timestamp = Some(time);
             }
-            Change::CreateOnce(Child::Deployment(deployment)) => {
+            Change::CreateOnce(Child::Served(deployment)) => {
                 let mut made = (**deployment).clone();
                 made.metadata.uid = Some("deployment-uid".into());
                 (made.metadata.generation, made.metadata.resource_version) = (Some(1), Some("1".into()));
@@ -107,7 +107,7 @@ fn carry_out(world: &mut ObservedFineTune, plan: &Plan<FineTuneStatus>) {
                 deployment.metadata.generation = deployment.metadata.generation.map(|generation| generation + 1);
             }
             Change::Apply { .. } | Change::CreateOnce(_) => unreachable!("a run applies nothing"),
-            Change::Delete(reference) if reference.kind == ChildKind::Deployment => world.deployment = None,
+            Change::Delete(reference) if reference.kind == ChildKind::Served => world.deployment = None,
             Change::Delete(reference) => {
                 world.jobs.retain(|job| job.metadata.uid.as_ref() != Some(&reference.uid));
                 world.pods.clear();

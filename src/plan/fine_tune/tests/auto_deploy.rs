@@ -187,7 +187,7 @@ fn a_run_on_its_way_out_takes_its_deployment_along_before_its_checkpoints() {
     world.jobs.clear();
     edit(&mut world, |run| run.metadata.deletion_timestamp = Some(Time(now())));
     let first = step(&mut world);
-    assert!(matches!(&first.changes[..], [Change::Delete(gone)] if gone.kind == ChildKind::Deployment));
+    assert!(matches!(&first.changes[..], [Change::Delete(gone)] if gone.kind == ChildKind::Served));
     let second = step(&mut world);
     assert!(matches!(&second.changes[..], [Change::Delete(gone)] if gone.kind == ChildKind::Checkpoint));
 }
