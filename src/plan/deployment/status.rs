@@ -60,16 +60,16 @@ fn model_name(stage: &Stage, resolution: Option<&Resolution>, before: Option<Str
 }
 
 /// Where an earlier version still serves, what is wrong with the new one is told beside it.
-fn beside(state: State, stage: &Stage, observed: &ObservedDeployment, census: Census) -> State {
-    let serves = observed.status().checkpoint.filter(|_| census.ready > 0);
+fn beside(told: State, stage: &Stage, observed: &ObservedDeployment, census: Census) -> State {
+    let earlier = observed.status().checkpoint.filter(|_| census.ready > 0);
     let wanted = &observed.deployment.spec.checkpoint;
-    match (stage, serves) {
-        (Stage::Failing(_) | Stage::Blocked(_), Some(served)) if served != *wanted => {
-            let (new, old) = (&wanted.name, &served.name);
-            let message = format!("checkpoint {new:?} is not served: {}; checkpoint {old:?} still is", state.message);
-            State { message: cut(&message, MOST_TEXT), ..state }
+    match (stage, earlier) {
+        (Stage::Failing(_) | Stage::Blocked(_), Some(earlier)) if earlier != *wanted => {
+            let (new, old) = (&wanted.name, &earlier.name);
+            let message = format!("checkpoint {new:?} is not served: {}; checkpoint {old:?} still is", told.message);
+            State { message: cut(&message, MOST_TEXT), ..told }
         }
-        _ => state,
+        _ => told,
     }
 }
 
