@@ -39,12 +39,16 @@ pub struct Scenario {
 /// What a scenario is about.
 pub enum Played {
     /// A run, and what serves its checkpoints.
-    Run(FineTune),
+    Run(Box<FineTune>),
     /// A checkpoint that is served by hand.
     Served(ModelDeployment),
 }
 
 impl Played {
+    fn run(run: FineTune) -> Self {
+        Self::Run(Box::new(run))
+    }
+
     /// Its uid.
     pub fn uid(&self) -> String {
         match self {
@@ -68,30 +72,30 @@ pub enum Ending {
 
 /// All of them, the plainest first. A new one is a function below and an entry here.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "success", play: |sandbox| success(sandbox).map(Played::Run).boxed(), ending: Ending::LeftThenDeleted },
-    Scenario { name: "failure", play: |sandbox| failure(sandbox).map(Played::Run).boxed(), ending: Ending::Left },
-    Scenario { name: "stop", play: |sandbox| stop(sandbox).map(Played::Run).boxed(), ending: Ending::Left },
+    Scenario { name: "success", play: |sandbox| success(sandbox).map(Played::run).boxed(), ending: Ending::LeftThenDeleted },
+    Scenario { name: "failure", play: |sandbox| failure(sandbox).map(Played::run).boxed(), ending: Ending::Left },
+    Scenario { name: "stop", play: |sandbox| stop(sandbox).map(Played::run).boxed(), ending: Ending::Left },
     Scenario {
         name: "pause-and-resume",
-        play: |sandbox| pause_and_resume(sandbox).map(Played::Run).boxed(),
+        play: |sandbox| pause_and_resume(sandbox).map(Played::run).boxed(),
         ending: Ending::Left,
     },
     Scenario {
         name: "scratch-after-success",
-        play: |sandbox| scratch_after_success(sandbox).map(Played::Run).boxed(),
+        play: |sandbox| scratch_after_success(sandbox).map(Played::run).boxed(),
         ending: Ending::Left,
     },
     Scenario {
         name: "scratch-after-stop",
-        play: |sandbox| scratch_after_stop(sandbox).map(Played::Run).boxed(),
+        play: |sandbox| scratch_after_stop(sandbox).map(Played::run).boxed(),
         ending: Ending::Left,
     },
     Scenario {
         name: "deletion-while-training",
-        play: |sandbox| training(sandbox).map(Played::Run).boxed(),
+        play: |sandbox| training(sandbox).map(Played::run).boxed(),
         ending: Ending::Deleted,
     },
-    Scenario { name: "budget", play: |sandbox| budget(sandbox).map(Played::Run).boxed(), ending: Ending::Left },
+    Scenario { name: "budget", play: |sandbox| budget(sandbox).map(Played::run).boxed(), ending: Ending::Left },
     Scenario { name: "deploy", play: |sandbox| deploy(sandbox).map(Played::Served).boxed(), ending: Ending::LeftThenDeleted },
     Scenario { name: "rollout", play: |sandbox| rollout(sandbox).map(Played::Served).boxed(), ending: Ending::Left },
     Scenario {
@@ -101,11 +105,11 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "auto-deploy",
-        play: |sandbox| auto_deploy(sandbox).map(Played::Run).boxed(),
+        play: |sandbox| auto_deploy(sandbox).map(Played::run).boxed(),
         ending: Ending::LeftThenDeleted,
     },
-    Scenario { name: "roll-back", play: |sandbox| roll_back(sandbox).map(Played::Run).boxed(), ending: Ending::Left },
-    Scenario { name: "retention", play: |sandbox| retention(sandbox).map(Played::Run).boxed(), ending: Ending::Left },
+    Scenario { name: "roll-back", play: |sandbox| roll_back(sandbox).map(Played::run).boxed(), ending: Ending::Left },
+    Scenario { name: "retention", play: |sandbox| retention(sandbox).map(Played::run).boxed(), ending: Ending::Left },
 ];
 
 async fn success(sandbox: Sandbox) -> FineTune {
