@@ -41,12 +41,16 @@ pub enum Played {
     /// A run, and what serves its checkpoints.
     Run(Box<FineTune>),
     /// A checkpoint that is served by hand.
-    Served(ModelDeployment),
+    Served(Box<ModelDeployment>),
 }
 
 impl Played {
     fn run(run: FineTune) -> Self {
         Self::Run(Box::new(run))
+    }
+
+    fn served(deployment: ModelDeployment) -> Self {
+        Self::Served(Box::new(deployment))
     }
 
     /// Its uid.
@@ -96,11 +100,11 @@ pub const SCENARIOS: &[Scenario] = &[
         ending: Ending::Deleted,
     },
     Scenario { name: "budget", play: |sandbox| budget(sandbox).map(Played::run).boxed(), ending: Ending::Left },
-    Scenario { name: "deploy", play: |sandbox| deploy(sandbox).map(Played::Served).boxed(), ending: Ending::LeftThenDeleted },
-    Scenario { name: "rollout", play: |sandbox| rollout(sandbox).map(Played::Served).boxed(), ending: Ending::Left },
+    Scenario { name: "deploy", play: |sandbox| deploy(sandbox).map(Played::served).boxed(), ending: Ending::LeftThenDeleted },
+    Scenario { name: "rollout", play: |sandbox| rollout(sandbox).map(Played::served).boxed(), ending: Ending::Left },
     Scenario {
         name: "deletion-while-serving",
-        play: |sandbox| deploy(sandbox).map(Played::Served).boxed(),
+        play: |sandbox| deploy(sandbox).map(Played::served).boxed(),
         ending: Ending::Deleted,
     },
     Scenario {

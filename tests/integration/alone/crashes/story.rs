@@ -109,8 +109,10 @@ async fn end(sandbox: &Sandbox, played: &Played, uid: &str) -> String {
 async fn serving(sandbox: &Sandbox, uid: &str) -> Vec<String> {
     let namespace = &sandbox.namespace;
     let mut workloads: Vec<apps::Deployment> = list(&sandbox.api(), "").await;
-    // They name a replica set by a hash of the uid.
-    workloads.iter_mut().filter_map(|workload| workload.status.as_mut()).for_each(|status| status.conditions = None);
+    for status in workloads.iter_mut().filter_map(|workload| workload.status.as_mut()) {
+        // Conditions name a replica set by a hash of the uid, and pods of the version before may still be ending.
+        (status.conditions, status.terminating_replicas) = (None, None);
+    }
     vec![
         normal(&list::<ModelDeployment>(&sandbox.api(), "").await, namespace, uid),
         normal(&workloads, namespace, uid),
