@@ -7,6 +7,8 @@ pub enum Scope {
     Cluster,
     /// Namespaced kinds: in the whole cluster, or in each watched namespace when the operator is told to watch only some.
     Watched,
+    /// Like [`Scope::Watched`], and only where the installation names a Gateway.
+    Routes,
     /// The operator's own namespace.
     Operator,
 }
@@ -90,6 +92,13 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Watched,
         OURS,
+        &["deployments"],
+        &["create", "delete", "get", "patch"],
+        "spec.autoDeploy of a run makes one Deployment and lets it serve the newest good checkpoint; it goes with its run, before the files do",
+    ),
+    grant(
+        Scope::Watched,
+        OURS,
         &["finetunehistories"],
         &["create", "patch"],
         "series, events and log tails of a run are kept when its pods are gone",
@@ -121,6 +130,20 @@ const GRANTS: &[Grant] = &[
         &["services"],
         &["get", "list", "watch", "create", "patch"],
         "a served model is found by a Service, made and brought up to date by apply, and so are the nodes of a run, by one made once; it goes with its owner",
+    ),
+    grant(
+        Scope::Watched,
+        "policy",
+        &["poddisruptionbudgets"],
+        &["get", "list", "watch", "create", "patch", "delete"],
+        "a model with several replicas keeps serving while nodes are drained; with one replica there is no such budget",
+    ),
+    grant(
+        Scope::Routes,
+        "gateway.networking.k8s.io",
+        &["httproutes"],
+        &["get", "list", "watch", "create", "patch"],
+        "an installation that names a Gateway leads it to every served model; without one nothing of this is granted",
     ),
     grant(
         Scope::Watched,

@@ -77,6 +77,10 @@ pub const SERVE_PORT: u16 = 28_082;
 pub const SERVE_READY: &str = "/readyz";
 /// Path there that answers 200 while the sidecar runs.
 pub const SERVE_ALIVE: &str = "/livez";
+/// Answers once nobody is connected to the server any more, or [`DRAIN_SECONDS`] have passed.
+pub const SERVE_DRAINED: &str = "/drained";
+/// Seconds a server whose pod goes is given to answer what it was asked.
+pub const DRAIN_SECONDS: u64 = 60;
 
 /// Exit codes of the containers of a training pod.
 pub mod exit {

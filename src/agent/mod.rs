@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod collect;
+mod drain;
 pub mod fetch;
 pub mod import;
 pub mod inputs;

@@ -73,7 +73,7 @@ pub struct ModelDeploymentStatus {
     /// observedGeneration is the generation of the spec this status was concluded from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// conditions: Ready, Reconciling, Stalled (kstatus).
+    /// conditions: Ready, Reconciling, Stalled (kstatus), and Routed where the installation has a Gateway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::condition::schema")]
     pub conditions: Vec<Condition>,
@@ -88,6 +88,9 @@ pub struct ModelDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub model_name: Option<String>,
+    /// checkpoint that every replica last served. While another one is rolled out, or could not be, this one is still served and stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointReference>,
     /// replicas that exist.
     #[serde(default)]
     #[schemars(range(min = 0))]

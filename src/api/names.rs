@@ -42,6 +42,9 @@ pub const DEPLOYMENT_UID: &str = "finetune.dev/deployment-uid";
 /// Annotation: fingerprint of what was wanted when the object was written, so that defaults the API server fills in are no difference.
 pub const REVISION: &str = "finetune.dev/revision";
 
+/// Annotation of a Deployment of ours that a run made by itself: what it last wrote there, and what could not be served.
+pub const AUTO_DEPLOY: &str = "finetune.dev/auto-deploy";
+
 /// Annotation of a serving pod: value of `restarts` it was made for.
 pub const RESTARTS: &str = "finetune.dev/restarts";
 

@@ -2,10 +2,12 @@
 
 mod error;
 mod events;
+mod verbs;
 
 pub use error::{Class, Error};
 
 use events::Events;
+use verbs::{apply, create, delete, ignore_gone};
 
 use std::{
     fmt::Debug,
@@ -15,19 +17,19 @@ use std::{
 
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1},
+    api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1, policy::v1 as policy},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+    api::{Patch, PatchParams},
 };
 use moka::future::Cache;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    api::{Checkpoint, names},
-    plan::{Change, Child, ChildKind, ChildReference, Notice},
+    api::{Checkpoint, HttpRoute, ModelDeployment, names},
+    plan::{Change, Child, ChildKind, ChildReference, Notice, Redeployment},
 };
 
 /// Field manager of what the controller writes.
@@ -88,6 +90,7 @@ impl Cluster {
                 Change::RemoveFinalizer(finalizer) => after = Some(self.write_finalizer(subject, finalizer, false).await?),
                 Change::CreateOnce(child) => self.create_once(subject, child).await?,
                 Change::Apply { child, uid } => self.apply_child(subject, child, uid.as_deref()).await?,
+                Change::Redeploy(wanted) => self.redeploy(subject, wanted).await?,
                 Change::Delete(reference) => self.delete(subject, reference).await?,
                 Change::MarkBest { name, uid, best } => self.mark_best(subject, (name, uid), *best).await?,
                 Change::ReleaseCheckpoint { name, uid, finalizers } => {
@@ -167,7 +170,11 @@ impl Cluster {
                 let api: Api<corev1::Service> = self.beside(subject);
                 create(&api, service.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
             }
-            Child::Workload(_) => self.apply_child(subject, child, None).await,
+            Child::Served(deployment) => {
+                let api: Api<ModelDeployment> = self.beside(subject);
+                create(&api, deployment.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
+            }
+            Child::Workload(_) | Child::Budget(_) | Child::Route(_) => self.apply_child(subject, child, None).await,
         }
     }
 
@@ -184,7 +191,11 @@ impl Cluster {
                 apply(&self.beside::<apps::Deployment, K>(subject), workload.as_ref(), (uid, &owner)).await
             }
             Child::Service(service) => apply(&self.beside::<corev1::Service, K>(subject), service.as_ref(), (uid, &owner)).await,
-            Child::Job(_) | Child::Claim(_) => Box::pin(self.create_once(subject, child)).await,
+            Child::Budget(budget) => {
+                apply(&self.beside::<policy::PodDisruptionBudget, K>(subject), budget.as_ref(), (uid, &owner)).await
+            }
+            Child::Route(route) => apply(&self.beside::<HttpRoute, K>(subject), route.as_ref(), (uid, &owner)).await,
+            Child::Job(_) | Child::Claim(_) | Child::Served(_) => Box::pin(self.create_once(subject, child)).await,
         }?;
         if let Some(uid) = known {
             self.applied.insert(uid, wanted).await;
@@ -200,6 +211,8 @@ impl Cluster {
             ChildKind::Job => delete(&self.beside::<batch::Job, K>(subject), reference).await,
             ChildKind::Claim => delete(&self.beside::<corev1::PersistentVolumeClaim, K>(subject), reference).await,
             ChildKind::Checkpoint => delete(&self.beside::<Checkpoint, K>(subject), reference).await,
+            ChildKind::Served => delete(&self.beside::<ModelDeployment, K>(subject), reference).await,
+            ChildKind::Budget => delete(&self.beside::<policy::PodDisruptionBudget, K>(subject), reference).await,
         }?;
         self.deleted.insert(reference.uid.clone(), ()).await;
         Ok(())
@@ -210,6 +223,20 @@ impl Cluster {
         let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "status": {"best": best}}));
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         ignore_gone(api.patch_status(name, &params, &patch).await.map(|_| ()), "status of Checkpoint", name)
+    }
+
+    /// With the version it was decided from, so that an edit of a person that comes between is seen first.
+    async fn redeploy<K: Subject>(&self, subject: &K, wanted: &Redeployment) -> Result<(), Error> {
+        let mut spec = json!({"checkpoint": {"name": wanted.checkpoint, "namespace": null}, "type": wanted.type_});
+        if let Some(replicas) = wanted.replicas {
+            spec["replicas"] = replicas.into();
+        }
+        let annotations = json!({names::AUTO_DEPLOY: wanted.note});
+        let metadata = json!({"uid": wanted.uid, "resourceVersion": wanted.version, "annotations": annotations});
+        let patch: Patch<serde_json::Value> = Patch::Merge(json!({"metadata": metadata, "spec": spec}));
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let written = self.beside::<ModelDeployment, K>(subject).patch(&wanted.name, &params, &patch).await;
+        ignore_gone(written.map(|_| ()), "spec of Deployment", &wanted.name)
     }
 
     async fn release_checkpoint<K: Subject>(
@@ -231,62 +258,4 @@ fn digest(child: &Child) -> u64 {
     let mut hasher = DefaultHasher::new();
     format!("{child:?}").hash(&mut hasher);
     hasher.finish()
-}
-
-/// Creates `child`; one of that name that `is_ours` already is fine.
-async fn create<C: Subject>(api: &Api<C>, child: &C, is_ours: impl Fn(&C) -> bool) -> Result<(), Error> {
-    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-    match api.create(&params, child).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let found = api.get(&child.name_any()).await.map_err(|source| Error::write("get", child, source))?;
-            if is_ours(&found) {
-                return Ok(());
-            }
-            Err(Error::NameTaken { kind: C::kind(&()).into_owned(), name: child.name_any() })
-        }
-        Err(source) => Err(Error::write("create", child, source)),
-    }
-}
-
-/// Brings the child of that uid up to date, or makes one where there is none. What is there and not ours is never touched: it is looked for
-/// first, and nothing is forced when a child is made.
-async fn apply<C: Subject>(api: &Api<C>, child: &C, (uid, owner): (Option<&str>, &str)) -> Result<(), Error> {
-    let name = child.name_any();
-    if uid.is_none()
-        && let Some(found) = api.get_opt(&name).await.map_err(|source| Error::write("get", child, source))?
-    {
-        if found.owner_references().iter().any(|reference| reference.uid == owner) {
-            return Ok(());
-        }
-        let was_ours = found.labels().get(names::DEPLOYMENT) == Some(&name);
-        let kind = C::kind(&()).into_owned();
-        return Err(if was_ours { Error::Leaving { kind, name } } else { Error::NameTaken { kind, name } });
-    }
-    let mut body = child.clone();
-    body.meta_mut().uid = uid.map(ToOwned::to_owned);
-    let params = PatchParams { force: uid.is_some(), ..PatchParams::apply(MANAGER) };
-    let written = api.patch(&name, &params, &Patch::Apply(&body)).await;
-    written.map(|_| ()).map_err(|source| Error::write("apply", child, source))
-}
-
-/// Deletes exactly the object of that uid; one that is gone, or another by now, is fine.
-async fn delete<C: Subject>(api: &Api<C>, reference: &ChildReference) -> Result<(), Error> {
-    let params = DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Foreground).filter(|_| reference.kind == ChildKind::Job),
-        preconditions: Some(Preconditions { uid: Some(reference.uid.clone()), resource_version: None }),
-        ..DeleteParams::default()
-    };
-    match api.delete(&reference.name, &params).await {
-        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
-        other => ignore_gone(other.map(|_| ()), C::kind(&()).as_ref(), &reference.name),
-    }
-}
-
-fn ignore_gone(result: Result<(), kube::Error>, what: &str, name: &str) -> Result<(), Error> {
-    match result {
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(source) => Err(Error::Write { what: what.to_owned(), name: name.to_owned(), source: Box::new(source) }),
-        Ok(()) => Ok(()),
-    }
 }

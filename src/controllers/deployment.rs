@@ -41,6 +41,8 @@ impl Planned for ModelDeployment {
             holders: Vec::new(),
             workload: owned_by(&world.serving.workloads, &name, &namespace, &uid),
             service: owned_by(&world.serving.services, &name, &namespace, &uid),
+            budget: owned_by(&world.serving.budgets, &name, &namespace, &uid),
+            route: world.serving.routes.look(|routes| owned_by(routes, &name, &namespace, &uid)),
             pods: world.pods.get(&uid),
             refusal: None,
             namespace_terminating: false,

@@ -5,14 +5,18 @@ use kube::ResourceExt;
 use super::world::World;
 use crate::api::{Checkpoint, CheckpointReference, condition};
 
-/// Deployments that serve a checkpoint and unfinished runs that start from it, as `kind/name`.
+/// Deployments that are to serve a checkpoint, or do so until another one is served, and unfinished runs that start from it, as `kind/name`.
 pub fn users(world: &World, checkpoint: &Checkpoint) -> Vec<String> {
     let (name, namespace) = (checkpoint.name_any(), checkpoint.namespace());
     let is_meant = |reference: &CheckpointReference, theirs: Option<String>| {
         reference.name == name && reference.namespace.clone().or(theirs) == namespace
     };
     let serving = world.deployments.state().into_iter().filter_map(|deployment| {
-        let used = is_meant(&deployment.spec.checkpoint, deployment.namespace());
+        let served = deployment.status.as_ref().and_then(|status| status.checkpoint.as_ref());
+        let used = [Some(&deployment.spec.checkpoint), served]
+            .into_iter()
+            .flatten()
+            .any(|reference| is_meant(reference, deployment.namespace()));
         used.then(|| format!("deployments.finetune.dev/{}", deployment.name_any()))
     });
     let starting = world.fine_tunes.state().into_iter().filter_map(|run| {

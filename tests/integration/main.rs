@@ -20,6 +20,7 @@ mod imports;
 mod inputs;
 mod nodes;
 mod queue;
+mod rollouts;
 mod run;
 mod schema;
 mod serving;

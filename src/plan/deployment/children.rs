@@ -16,13 +16,14 @@ use super::{containers, resolution::Resolution, volumes};
 use crate::{
     api::{GROUP, VERSION, names as labels},
     plan::fine_tune::pod,
+    protocol::DRAIN_SECONDS,
     settings::Settings,
 };
 
-/// Seconds a server is given to finish what it is asked when its pod goes.
-const GRACE_SECONDS: i64 = 60;
-/// Seconds after which Kubernetes calls a roll-out stuck: more than a server may take to start.
-const ROLLOUT_SECONDS: i32 = 2400;
+/// Seconds a pod that goes is given: to answer what it was asked, and then to end.
+const GRACE_SECONDS: i64 = DRAIN_SECONDS.cast_signed() + 30;
+/// Seconds after which Kubernetes calls a roll-out stuck: what a server may take to start, and as long again for its image, its weights and a node.
+const ROLLOUT_SECONDS: i32 = 2 * containers::STARTUP.0 * containers::STARTUP.1;
 
 /// The workload: old pods serve until new ones do.
 pub fn workload(resolution: &Resolution, settings: &Settings) -> apps::Deployment {
@@ -130,7 +131,8 @@ fn our_labels(resolution: &Resolution) -> BTreeMap<String, String> {
     our_selector(&resolution.uid).into_iter().chain(more).collect()
 }
 
-fn metadata(resolution: &Resolution, revision: String) -> ObjectMeta {
+/// Name, labels and owner of a child, and what it was written for.
+pub fn metadata(resolution: &Resolution, revision: String) -> ObjectMeta {
     let owner = OwnerReference {
         api_version: format!("{GROUP}/{VERSION}"),
         kind: "Deployment".into(),
@@ -154,7 +156,8 @@ pub fn revision(metadata: &ObjectMeta) -> Option<&str> {
     metadata.annotations.as_ref()?.get(labels::REVISION).map(String::as_str)
 }
 
-fn fingerprint(wanted: &impl Serialize) -> String {
+/// Tells what is wanted from what was wanted before.
+pub fn fingerprint(wanted: &impl Serialize) -> String {
     let text = serde_json::to_string(wanted).unwrap_or_default();
     Sha256::digest(text.as_bytes()).iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -8,7 +8,7 @@ use crate::{
         containers::{agent, from_secret, hub_token, overlay, resources, restricted, var, words},
         volumes::{input, mount},
     },
-    protocol::{FetchConfig, Input, SERVE_ALIVE, SERVE_PORT, SERVE_READY, env, paths},
+    protocol::{FetchConfig, Input, SERVE_ALIVE, SERVE_DRAINED, SERVE_PORT, SERVE_READY, env, paths},
     settings::Settings,
 };
 
@@ -22,9 +22,7 @@ pub const INIT: &str = "init";
 pub const SERVE: &str = "serve";
 
 /// Seconds between two looks at a server that starts, and how many it gets: half an hour, for large models from slow stores.
-const STARTUP: (i32, i32) = (3, 600);
-/// Seconds a server goes on serving after its pod was told to go, until every node has learnt to send its requests elsewhere.
-const DRAIN_SECONDS: i64 = 10;
+pub const STARTUP: (i32, i32) = (3, 600);
 
 /// Gets what has to be downloaded, and looks at what lies on volumes, so that a wrong path is said before a server stumbles over it.
 pub fn fetch(resolution: &Resolution, settings: &Settings) -> corev1::Container {
@@ -124,13 +122,7 @@ pub fn server(resolution: &Resolution) -> corev1::Container {
         args: Some(args),
         ports: Some(vec![port_of("http", runtime.port)]),
         volume_mounts: Some(volumes::server_mounts(resolution)),
-        lifecycle: Some(corev1::Lifecycle {
-            pre_stop: Some(corev1::LifecycleHandler {
-                sleep: Some(corev1::SleepAction { seconds: DRAIN_SECONDS }),
-                ..corev1::LifecycleHandler::default()
-            }),
-            ..corev1::Lifecycle::default()
-        }),
+        lifecycle: Some(drained()),
         startup_probe: Some(corev1::Probe {
             period_seconds: Some(STARTUP.0),
             failure_threshold: Some(STARTUP.1),
@@ -203,12 +195,22 @@ fn port_of(name: &str, port: i32) -> corev1::ContainerPort {
     }
 }
 
-/// A probe that asks the sidecar.
-fn asks(path: &str) -> corev1::Probe {
-    let action = corev1::HTTPGetAction {
+/// Before the server is told to end, the sidecar waits until nobody is connected to it any more: servers drop what they are answering.
+fn drained() -> corev1::Lifecycle {
+    let hook = corev1::LifecycleHandler { http_get: Some(of_sidecar(SERVE_DRAINED)), ..corev1::LifecycleHandler::default() };
+    corev1::Lifecycle { pre_stop: Some(hook), ..corev1::Lifecycle::default() }
+}
+
+fn of_sidecar(path: &str) -> corev1::HTTPGetAction {
+    corev1::HTTPGetAction {
         path: Some(path.into()),
         port: IntOrString::Int(SERVE_PORT.into()),
         ..corev1::HTTPGetAction::default()
-    };
+    }
+}
+
+/// A probe that asks the sidecar.
+fn asks(path: &str) -> corev1::Probe {
+    let action = of_sidecar(path);
     corev1::Probe { http_get: Some(action), timeout_seconds: Some(5), failure_threshold: Some(3), ..corev1::Probe::default() }
 }

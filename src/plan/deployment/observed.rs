@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1};
+use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1, policy::v1 as policy};
 
 use crate::{
-    api::{BaseModel, Checkpoint, HardwareProfile, ModelDeployment, ModelDeploymentStatus, ServingRuntime},
+    api::{BaseModel, Checkpoint, HardwareProfile, HttpRoute, ModelDeployment, ModelDeploymentStatus, ServingRuntime},
     plan::Problem,
 };
 
@@ -33,12 +33,28 @@ pub struct ObservedDeployment {
     pub workload: Option<Arc<apps::Deployment>>,
     /// The Service we made (by uid of the owner).
     pub service: Option<Arc<corev1::Service>>,
+    /// The budget for drained nodes we made (by uid of the owner).
+    pub budget: Option<Arc<policy::PodDisruptionBudget>>,
+    /// What is known of its route.
+    pub route: Route,
     /// The pods that carry its uid.
     pub pods: Vec<Arc<corev1::Pod>>,
     /// Why the last write was refused; found out by trying.
     pub refusal: Option<Problem>,
     /// Nothing can be created any more in its namespace.
     pub namespace_terminating: bool,
+}
+
+/// What is known of the HTTPRoute of a Deployment of ours.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Route {
+    /// Nothing yet, or nothing is asked.
+    #[default]
+    Unknown,
+    /// The cluster cannot be asked for HTTPRoutes, and why.
+    Unavailable(String),
+    /// The one we made (by uid of the owner), or that there is none.
+    Known(Option<Arc<HttpRoute>>),
 }
 
 impl ObservedDeployment {

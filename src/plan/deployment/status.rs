@@ -32,10 +32,11 @@ pub fn status(
     let phase = phase(stage, census);
     let mut status = ModelDeploymentStatus {
         observed_generation: generation,
-        conditions: conditions(&before.conditions, &state(stage), generation, now),
+        conditions: conditions(&before.conditions, &beside(state(stage), stage, observed, census), generation, now),
         phase,
         url: resolution.map(children::url).or(before.url),
         model_name: model_name(stage, resolution, before.model_name),
+        checkpoint: if *stage == Stage::Serving { Some(observed.deployment.spec.checkpoint.clone()) } else { before.checkpoint },
         replicas: census.replicas,
         ready_replicas: census.ready,
         selector: Some(selector(observed.uid())),
@@ -55,6 +56,20 @@ fn model_name(stage: &Stage, resolution: Option<&Resolution>, before: Option<Str
     match stage {
         Stage::Serving | Stage::Asleep => wanted,
         _ => before.or(wanted),
+    }
+}
+
+/// Where an earlier version still serves, what is wrong with the new one is told beside it.
+fn beside(told: State, stage: &Stage, observed: &ObservedDeployment, census: Census) -> State {
+    let earlier = observed.status().checkpoint.filter(|_| census.ready > 0);
+    let wanted = &observed.deployment.spec.checkpoint;
+    match (stage, earlier) {
+        (Stage::Failing(_) | Stage::Blocked(_), Some(earlier)) if earlier != *wanted => {
+            let (new, old) = (&wanted.name, &earlier.name);
+            let message = format!("checkpoint {new:?} is not served: {}; checkpoint {old:?} still is", told.message);
+            State { message: cut(&message, MOST_TEXT), ..told }
+        }
+        _ => told,
     }
 }
 

@@ -13,9 +13,11 @@ use crate::api::{
     names as labels,
 };
 use crate::plan::{
-    Next, Problem,
+    ChildKind, Next, Problem,
     fixtures::{object, settings},
 };
+
+mod rollouts;
 
 const UID: &str = "0b9f6a1e-0000-0000-0000-000000000002";
 
@@ -111,6 +113,18 @@ fn carry_out(world: &mut ObservedDeployment, plan: &Plan<ModelDeploymentStatus>)
                 made.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".into());
                 world.service = Some(Arc::new(made));
             }
+            Change::Apply { child: Child::Budget(budget), uid } => {
+                assert_eq!(*uid, world.budget.as_ref().and_then(|known| known.metadata.uid.clone()));
+                let mut made = (**budget).clone();
+                made.metadata.uid = Some("budget-uid".into());
+                world.budget = Some(Arc::new(made));
+            }
+            Change::Apply { child: Child::Route(route), .. } => {
+                let mut made = (**route).clone();
+                made.metadata.uid = Some("route-uid".into());
+                world.route = Route::Known(Some(Arc::new(made)));
+            }
+            Change::Delete(gone) if gone.kind == ChildKind::Budget => world.budget = None,
             other => panic!("{other:?} is not for this plan"),
         }
     }

@@ -47,6 +47,14 @@ pub fn trouble(pods: &[Arc<corev1::Pod>], now: Timestamp) -> Option<Trouble> {
     all.into_iter().next()
 }
 
+/// What is said when the time for a roll-out has passed: it takes somebody to change something, whatever it is.
+pub fn overdue(known: Option<Trouble>) -> Trouble {
+    let nothing = || {
+        lasting("RolloutTimedOut", "the servers do not come to list the model", "read their logs for what they are doing", None)
+    };
+    Trouble { lasts: true, ..known.unwrap_or_else(nothing) }
+}
+
 /// Whether a pod has not been given a node yet.
 pub fn is_unscheduled(pod: &corev1::Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none())

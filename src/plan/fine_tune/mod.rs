@@ -2,6 +2,7 @@
 
 mod agent_job;
 mod attempt;
+mod auto_deploy;
 mod budget;
 mod cleanup;
 pub(super) mod containers;
@@ -59,7 +60,10 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     if !observed.has_finalizer() {
         changes.push(Change::AddFinalizer(names::FINE_TUNE_FINALIZER));
     }
-    let status = status::status(observed, &facts, (&stage, launch.as_ref()), now);
+    let mut status = status::status(observed, &facts, (&stage, launch.as_ref()), now);
+    let (deploys, deployed) = auto_deploy::plan(observed, status.phase, now);
+    status.conditions.retain(|condition| condition.type_ != condition::DEPLOYED);
+    status.conditions.extend(deployed);
     if !is_to_be_booked_first(observed, &stage, &status) {
         changes.extend(writes(observed, &facts, &stage, launch.as_ref(), settings));
     }
@@ -72,6 +76,7 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     };
     changes.extend(marks(observed, &status));
     changes.extend(surplus(observed));
+    changes.extend(deploys);
     Plan { changes, status: Some(status), notices, next }
 }
 
