@@ -26,7 +26,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    api::{Checkpoint, names},
+    api::{Checkpoint, CheckpointPermission, names},
     plan::{Change, Child, ChildKind, ChildReference, Notice},
 };
 
@@ -156,6 +156,10 @@ impl Cluster {
                 let api: Api<corev1::Service> = self.beside(subject);
                 create(&api, service.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
             }
+            Child::Permission(permission) => {
+                let api: Api<CheckpointPermission> = self.beside(subject);
+                create(&api, permission.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
+            }
             Child::Workload(_) => self.apply_child(subject, child, None).await,
         }
     }
@@ -173,7 +177,7 @@ impl Cluster {
                 apply(&self.beside::<apps::Deployment, K>(subject), workload.as_ref(), (uid, &owner)).await
             }
             Child::Service(service) => apply(&self.beside::<corev1::Service, K>(subject), service.as_ref(), (uid, &owner)).await,
-            Child::Job(_) | Child::Claim(_) => Box::pin(self.create_once(subject, child)).await,
+            Child::Job(_) | Child::Claim(_) | Child::Permission(_) => Box::pin(self.create_once(subject, child)).await,
         }?;
         if let Some(uid) = known {
             self.applied.insert(uid, wanted).await;
@@ -189,6 +193,9 @@ impl Cluster {
             ChildKind::Job => delete(&self.beside::<batch::Job, K>(subject), reference).await,
             ChildKind::Claim => delete(&self.beside::<corev1::PersistentVolumeClaim, K>(subject), reference).await,
             ChildKind::Checkpoint => delete(&self.beside::<Checkpoint, K>(subject), reference).await,
+            ChildKind::Permission => delete(&self.beside::<CheckpointPermission, K>(subject), reference).await,
+            ChildKind::Workload => delete(&self.beside::<apps::Deployment, K>(subject), reference).await,
+            ChildKind::Service => delete(&self.beside::<corev1::Service, K>(subject), reference).await,
         }?;
         self.deleted.insert(reference.uid.clone(), ()).await;
         Ok(())

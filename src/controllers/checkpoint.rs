@@ -7,12 +7,13 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     shell::{Planned, Shell},
-    usage::users,
+    usage::{consumers, users},
+    world::owned_by,
 };
 use crate::{
     api::{Checkpoint, CheckpointStatus, names},
     cluster::{Class, Error},
-    plan::{self, Plan, checkpoint::ObservedCheckpoint},
+    plan::{self, Plan, checkpoint::ObservedCheckpoint, names::exporter},
     settings::Settings,
 };
 
@@ -43,6 +44,9 @@ impl Planned for Checkpoint {
                 .volume
                 .as_ref()
                 .and_then(|volume| world.claims.get(&ObjectRef::new(&volume.claim_name).within(&namespace))),
+            consumers: consumers(world, checkpoint),
+            exporter: owned_by(&world.serving.workloads, &exporter(&uid), &namespace, &uid),
+            exporter_service: owned_by(&world.serving.services, &exporter(&uid), &namespace, &uid),
             users: if checkpoint.metadata.deletion_timestamp.is_some() { users(world, checkpoint) } else { Vec::new() },
             namespace_terminating: false,
             checkpoint: Arc::clone(checkpoint),

@@ -5,6 +5,7 @@ pub mod condition;
 pub mod cost;
 pub mod deployment;
 pub mod estimate;
+mod exporter;
 pub mod fine_tune;
 #[cfg(test)]
 mod fixtures;
@@ -21,6 +22,8 @@ use k8s_openapi::{
     api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+
+use crate::api::CheckpointPermission;
 
 /// What is to be done about one object: writes, its new status, what to tell people, and when to look again.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,8 +91,10 @@ pub enum Child {
     Job(Box<batch::Job>),
     /// A claim made from a template.
     Claim(Box<corev1::PersistentVolumeClaim>),
-    /// The pods that serve a model.
+    /// The pods that serve a model, or the one that hands a checkpoint out.
     Workload(Box<apps::Deployment>),
+    /// The permission of a run that is Public.
+    Permission(Box<CheckpointPermission>),
     /// A Service: by its name the nodes of a run find each other, or people a served model.
     Service(Box<corev1::Service>),
 }
@@ -122,6 +127,12 @@ pub enum ChildKind {
     Claim,
     /// A Checkpoint; its own finalizer removes the bytes.
     Checkpoint,
+    /// A permission.
+    Permission,
+    /// The pods that serve a model, or the one that hands a checkpoint out.
+    Workload,
+    /// A Service.
+    Service,
 }
 
 /// When to look again.

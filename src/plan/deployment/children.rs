@@ -75,6 +75,7 @@ fn template(resolution: &Resolution, settings: &Settings) -> corev1::PodTemplate
         ..corev1::PodSpec::default()
     };
     let checkpoint = &resolution.checkpoint.metadata;
+    let elsewhere = resolution.elsewhere.clone().map(|namespace| (labels::CHECKPOINT_NAMESPACE.to_owned(), namespace));
     let annotations = [
         ("kubectl.kubernetes.io/default-container", containers::SERVER.to_owned()),
         (labels::CHECKPOINT, checkpoint.name.clone().unwrap_or_default()),
@@ -83,7 +84,7 @@ fn template(resolution: &Resolution, settings: &Settings) -> corev1::PodTemplate
     ];
     let metadata = ObjectMeta {
         labels: Some(our_labels(resolution)),
-        annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()),
+        annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(elsewhere).collect()),
         ..ObjectMeta::default()
     };
     corev1::PodTemplateSpec { metadata: Some(metadata), spec: Some(spec) }
@@ -154,7 +155,8 @@ pub fn revision(metadata: &ObjectMeta) -> Option<&str> {
     metadata.annotations.as_ref()?.get(labels::REVISION).map(String::as_str)
 }
 
-fn fingerprint(wanted: &impl Serialize) -> String {
+/// Tells what is wanted from what was wanted before.
+pub fn fingerprint(wanted: &impl Serialize) -> String {
     let text = serde_json::to_string(wanted).unwrap_or_default();
     Sha256::digest(text.as_bytes()).iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -16,9 +16,11 @@ mod resolution;
 mod stage;
 mod status;
 mod turn;
+mod visibility;
 pub(super) mod volumes;
 mod waiting;
 
+pub(super) use agent_job::store_flags;
 pub use agent_job::{Place, Removal, checkpoint_identity, delete_job, import_job};
 pub use observed::ObservedFineTune;
 pub use outcome::{Outcome, outcome};
@@ -72,6 +74,7 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     };
     changes.extend(marks(observed, &status));
     changes.extend(surplus(observed));
+    changes.extend(visibility::writes(observed));
     Plan { changes, status: Some(status), notices, next }
 }
 

@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
 
 use crate::{
-    api::{BaseModel, Checkpoint, Dataset, FineTune, FineTuneStatus, HardwareProfile, QueueStatus, TrainingRuntime, names},
+    api::{
+        BaseModel, Checkpoint, CheckpointPermission, Dataset, FineTune, FineTuneStatus, HardwareProfile, QueueStatus,
+        TrainingRuntime, names,
+    },
     settings::Settings,
 };
 
@@ -38,6 +41,8 @@ pub struct ObservedFineTune {
     pub checkpoints: Vec<Arc<Checkpoint>>,
     /// Names of those that somebody uses; looked up only where something of the run is to be deleted.
     pub used_checkpoints: BTreeSet<String>,
+    /// The permission it owns (by uid), made because it is Public.
+    pub permission: Option<Arc<CheckpointPermission>>,
     /// What Kueue says of its Jobs that wait in a queue, by their uid; nothing of those it was not asked about yet.
     pub places: BTreeMap<String, QueueStatus>,
     /// When this process last wrote the status.
