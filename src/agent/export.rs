@@ -22,7 +22,7 @@ use crate::protocol::sharing::{CAPABILITY_SECONDS, EXPORT_PORT};
 use crate::protocol::{Store, env, paths};
 
 /// A connection ends when the capability it was opened with may have ended.
-const LIMITS: Limits = Limits { connections: 64, life: Duration::from_secs(CAPABILITY_SECONDS as u64), keep_alive: true };
+const LIMITS: Limits = Limits { connections: 256, life: Duration::from_secs(CAPABILITY_SECONDS as u64), keep_alive: true };
 
 /// What `agent export` is told.
 #[derive(Args, Clone, Debug)]

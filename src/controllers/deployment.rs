@@ -8,11 +8,11 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     shell::{Planned, Shell},
-    usage::may_use,
+    usage::{is_held, is_training, may_use},
     world::owned_by,
 };
 use crate::{
-    api::{ModelDeployment, ModelDeploymentStatus, names},
+    api::{ModelDeployment, ModelDeploymentStatus},
     cluster::{Class, Error},
     plan::{
         self, Plan, Problem,
@@ -40,7 +40,7 @@ impl Planned for ModelDeployment {
         let mut observed = ObservedDeployment {
             base_model: base.and_then(|base| world.base_models.get(&base)),
             checkpoint,
-            permissions: Permissions { wanted, served: false },
+            permissions: Permissions { wanted, ..Permissions::default() },
             runtimes: world.serving.runtimes.state(),
             hardware: world.hardware.state(),
             claims: BTreeMap::new(),
@@ -54,6 +54,7 @@ impl Planned for ModelDeployment {
         };
         let served = permission::served_elsewhere(&observed).map(|(name, owner)| may_use(world, (owner, name), &namespace));
         observed.permissions.served = served.unwrap_or_default();
+        observed.permissions.held = owner != namespace && observed.checkpoint.as_ref().is_some_and(|found| is_held(world, found));
         let claim = |name: String| Some((name.clone(), world.claims.get(&ObjectRef::new(&name).within(&namespace))?));
         observed.claims = observed.claim_names().into_iter().filter_map(claim).collect();
         if observed.claims.keys().any(|claim| !observed.mounts(claim)) {
@@ -91,13 +92,6 @@ impl Planned for ModelDeployment {
         }
         true
     }
-}
-
-fn is_training(pod: &corev1::Pod, namespace: &str) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    pod.namespace().as_deref() == Some(namespace)
-        && pod.labels().get(names::ROLE).is_some_and(|role| role == names::ROLE_TRAIN)
-        && phase == Some("Running")
 }
 
 fn mounts_any(pod: &corev1::Pod, claims: &BTreeMap<String, Arc<corev1::PersistentVolumeClaim>>) -> bool {

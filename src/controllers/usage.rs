@@ -1,9 +1,13 @@
 //! Who uses a checkpoint, and so keeps it from going; and who may.
 
+use k8s_openapi::api::core::v1 as corev1;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::world::World;
-use crate::api::{Checkpoint, CheckpointReference, ModelDeployment, condition};
+use crate::{
+    api::{Checkpoint, CheckpointReference, ModelDeployment, condition, names},
+    plan::deployment::claims_of,
+};
 
 /// Deployments that serve a checkpoint and unfinished runs that start from it, as `kind/name`, or `kind/namespace/name` where that is another.
 pub fn users(world: &World, checkpoint: &Checkpoint) -> Vec<String> {
@@ -54,6 +58,28 @@ pub fn may_use(world: &World, (namespace, name): (&str, &str), project: &str) ->
             && permission.spec.allows((name, run), project)
     });
     permits.is_some()
+}
+
+/// Whether a training pod holds the volume of a checkpoint, and no second node can mount it.
+pub fn is_held(world: &World, checkpoint: &Checkpoint) -> bool {
+    let namespace = checkpoint.namespace().unwrap_or_default();
+    let Some(volume) = &checkpoint.spec.storage.volume else { return false };
+    let claim = world.claims.get(&ObjectRef::new(&volume.claim_name).within(&namespace));
+    let modes = claim.and_then(|claim| claim.spec.as_ref()?.access_modes.clone()).unwrap_or_default();
+    let single = !modes.is_empty() && modes.iter().all(|mode| mode.starts_with("ReadWriteOnce"));
+    let holds = |pod: &corev1::Pod| {
+        let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        is_training(pod, &namespace) && claims_of(&mut volumes).any(|held| held == volume.claim_name)
+    };
+    single && world.pods.store().find(holds).is_some()
+}
+
+/// Whether a pod trains, in that namespace.
+pub fn is_training(pod: &corev1::Pod, namespace: &str) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.namespace().as_deref() == Some(namespace)
+        && pod.labels().get(names::ROLE).is_some_and(|role| role == names::ROLE_TRAIN)
+        && phase == Some("Running")
 }
 
 fn is_meant(checkpoint: &Checkpoint, reference: &CheckpointReference, theirs: Option<String>) -> bool {

@@ -34,6 +34,8 @@ pub struct ObservedCheckpoint {
     pub users: Vec<String>,
     /// Deployments of other namespaces that serve it and may, as `namespace/name`.
     pub consumers: Vec<String>,
+    /// Whether its run holds its volume, which no second node can mount.
+    pub held: bool,
     /// The pod that hands it out to them (by uid of the owner).
     pub exporter: Option<Arc<apps::Deployment>>,
     /// The Service of that pod (by uid of the owner).

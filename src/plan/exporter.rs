@@ -38,7 +38,9 @@ pub fn writes(observed: &ObservedCheckpoint, settings: &Settings) -> Vec<Change>
         CheckpointPhase::Deleting => observed.exporter.is_some(),
         CheckpointPhase::Pending | CheckpointPhase::Corrupt | CheckpointPhase::Missing => false,
     });
-    if observed.namespace_terminating {
+    // A pod that waits for a volume would keep the next pod of the run from it.
+    let must_wait = observed.held && observed.exporter.is_none();
+    if observed.namespace_terminating || must_wait {
         return Vec::new();
     }
     if observed.consumers.is_empty() || !usable {

@@ -117,13 +117,12 @@ impl Place {
         }
         command.arg("--token").arg(self.root.path().join("token"));
         command.env(env::REPORT_URL, &self.door).env(env::REPORT_CA, &self.authority.ca_pem).env("NO_COLOR", "1");
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (found, address) = tokio::sync::oneshot::channel();
         let mut found = Some(found);
-        let (output, errors) = (process.stdout.take().unwrap(), process.stderr.take().unwrap());
+        let output = process.stderr.take().unwrap();
         let kept = Arc::clone(&lines);
-        std::thread::spawn(move || BufReader::new(errors).lines().map_while(Result::ok).for_each(|line| eprintln!("{line}")));
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let port = line.split("address=").nth(1).and_then(|rest| rest.rsplit(':').next()?.trim().parse::<u16>().ok());
@@ -151,7 +150,7 @@ impl Place {
         command.env(env::REPORT_URL, &self.door).env(env::REPORT_CA, &self.authority.ca_pem);
         let ended = command.output().await.unwrap();
         let said = std::fs::read_to_string(&words).unwrap();
-        (ended.status.code().unwrap(), said + &String::from_utf8_lossy(&ended.stdout))
+        (ended.status.code().unwrap(), said + &String::from_utf8_lossy(&ended.stderr))
     }
 
     /// Asks for a path exactly as it is written.

@@ -119,8 +119,10 @@ impl World {
     pub(super) fn wake_waiting_deployments(&self, namespace: &str) {
         self.wake_deployments(|deployment| {
             let phase = deployment.status.as_ref().map_or(DeploymentPhase::Pending, |status| status.phase);
-            phase == DeploymentPhase::Pending && deployment.namespace().as_deref() == Some(namespace)
+            let (near, named) = (deployment.namespace(), &deployment.spec.checkpoint.namespace);
+            phase == DeploymentPhase::Pending && (near.as_deref() == Some(namespace) || named.as_deref() == Some(namespace))
         });
+        self.wake_waited_for(namespace);
     }
 
     /// A workload or Service of ours: the deployment or Checkpoint it was made for.

@@ -44,6 +44,17 @@ impl World {
         }
     }
 
+    /// A pod of a run in `namespace` came, changed or went, and with it perhaps the hold on a volume that Deployments elsewhere wait for.
+    pub(super) fn wake_waited_for(&self, namespace: &str) {
+        let is_elsewhere = |deployment: &ModelDeployment| {
+            deployment.spec.checkpoint.namespace.as_deref() == Some(namespace)
+                && deployment.metadata.namespace.as_deref() != Some(namespace)
+        };
+        for deployment in self.deployments.state_filter(is_elsewhere) {
+            let _ = self.checkpoint_wakes.send(ObjectRef::new(&deployment.spec.checkpoint.name).within(namespace));
+        }
+    }
+
     /// An exporter or its Service: the Checkpoint it was made for.
     pub(super) fn wake_exported(&self, object: &impl Resource<DynamicType = ()>) {
         let namespace = object.namespace().unwrap_or_default();

@@ -13,6 +13,8 @@ pub struct Permissions {
     pub wanted: bool,
     /// What the pods serve may be used.
     pub served: bool,
+    /// The run that saved the checkpoint of the spec holds its volume, which no second node can mount.
+    pub held: bool,
 }
 
 /// The namespace of the checkpoint, where that is another one.
@@ -31,6 +33,13 @@ pub fn refusal(observed: &ObservedDeployment) -> Option<Problem> {
         reference.name
     );
     Some(Problem { reason: "NotPermitted", field: "spec.checkpoint".into(), message, waits: false })
+}
+
+/// Why a checkpoint that may be used cannot be handed out now.
+pub fn held(observed: &ObservedDeployment) -> Option<Problem> {
+    elsewhere(observed).filter(|_| observed.permissions.held && observed.workload.is_none())?;
+    let message = "the volume of the checkpoint can be mounted on one node at a time, and its run holds it: wait for the run, or ask its owner to train on a ReadWriteMany volume or into an object store";
+    Some(Problem { reason: "VolumeInUse", field: "spec.checkpoint".into(), message: message.into(), waits: true })
 }
 
 /// Name and namespace of the checkpoint the pods serve, where that is of another namespace.

@@ -74,6 +74,7 @@ pub fn resolve(observed: &ObservedDeployment) -> Result<Resolution, Vec<Problem>
         adapter,
     };
     problems.extend(resolution.sources().into_iter().filter_map(|(source, field, _)| unusable_claim(observed, source, field)));
+    problems.extend(permission::held(observed));
     if problems.is_empty() { Ok(resolution) } else { Err(problems) }
 }
 

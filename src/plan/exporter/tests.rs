@@ -73,6 +73,17 @@ fn one_exporter_is_made_for_the_first_consumer_and_goes_after_the_last() {
 }
 
 #[test]
+fn none_is_made_while_the_run_holds_the_volume_and_one_that_is_there_stays() {
+    let mut observed = shared(volume());
+    observed.held = true;
+    assert!(look(&observed).is_empty());
+    observed.held = false;
+    carry_out(&mut observed);
+    observed.held = true;
+    assert!(look(&observed).is_empty());
+}
+
+#[test]
 fn it_sees_the_files_of_its_checkpoint_alone_and_holds_no_credential_of_the_cluster() {
     let exporter = made(&look(&shared(volume())));
     let owner = &exporter.metadata.owner_references.as_ref().unwrap()[0];

@@ -8,7 +8,7 @@ use crate::plan::{ChildKind, ChildReference};
 fn foreign(is_there: bool, wanted: bool) -> ObservedDeployment {
     let mut world = world(json!({"checkpoint": {"name": "bot-step-50", "namespace": "theirs"}}));
     world.claims.clear();
-    world.permissions = Permissions { wanted, served: wanted };
+    world.permissions = Permissions { wanted, served: wanted, held: false };
     if !is_there || !wanted {
         world.checkpoint = None;
     }
@@ -70,6 +70,18 @@ fn without_a_digest_on_record_it_waits() {
 }
 
 #[test]
+fn while_the_run_holds_the_volume_it_waits_and_says_so_without_naming_what_is_the_owners() {
+    let mut world = foreign(true, true);
+    world.permissions.held = true;
+    let plan = look(&world);
+    assert!(plan.changes.is_empty());
+    assert_eq!(reason(&plan, RECONCILING), "VolumeInUse");
+    world = serving();
+    world.permissions.held = true;
+    assert_eq!(phase(&look(&world)), DeploymentPhase::Ready, "what serves is not asked again");
+}
+
+#[test]
 fn a_permission_taken_back_ends_workload_and_service_and_says_so() {
     let mut world = serving();
     world.permissions = Permissions::default();
@@ -95,7 +107,7 @@ fn what_is_served_ends_even_when_the_spec_names_something_else_by_now() {
     let mut world = serving();
     status_of(&mut world).spec.checkpoint.namespace = None;
     world.claims = [claim("out", "ReadWriteMany")].into();
-    world.permissions = Permissions { wanted: true, served: false };
+    world.permissions = Permissions { wanted: true, served: false, held: false };
     let plan = look(&world);
     assert!(plan.changes.iter().all(|change| matches!(change, Change::Delete(_))) && plan.changes.len() == 2);
     (world.workload, world.service) = (None, None);
@@ -105,7 +117,7 @@ fn what_is_served_ends_even_when_the_spec_names_something_else_by_now() {
 #[test]
 fn what_may_be_served_goes_on_while_the_spec_names_what_may_not() {
     let mut world = serving();
-    world.permissions = Permissions { wanted: false, served: true };
+    world.permissions = Permissions { wanted: false, served: true, held: false };
     world.checkpoint = None;
     let plan = look(&world);
     assert!(plan.changes.is_empty());
