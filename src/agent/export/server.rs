@@ -30,8 +30,8 @@ pub fn router(export: Arc<Export>) -> Router {
     Router::new()
         .route(MANIFEST_PATH, get(manifest))
         .route(&format!("{FILES_PATH}/{{*path}}"), get(file))
-        .layer(middleware::from_fn_with_state(Arc::clone(&export), permitted))
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "there is nothing else here") })
+        .layer(middleware::from_fn_with_state(Arc::clone(&export), permitted))
         .with_state(export)
 }
 
