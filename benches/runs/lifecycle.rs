@@ -33,8 +33,8 @@ const TRANSITIONS: [Transition; 4] = [
         name: "pause",
         spec: || json!({"desiredState": "Paused"}),
         phase: FineTunePhase::Paused,
-        wanted: 4,
-        what_for: "the Job's deletion, two statuses, the mark of the best",
+        wanted: 5,
+        what_for: "the Job's deletion, three statuses, the mark of the best",
     },
     Transition {
         name: "resume",
@@ -47,8 +47,8 @@ const TRANSITIONS: [Transition; 4] = [
         name: "stop",
         spec: || json!({"desiredState": "Stopped"}),
         phase: FineTunePhase::Stopped,
-        wanted: 3,
-        what_for: "the Job's deletion, two statuses",
+        wanted: 4,
+        what_for: "the Job's deletion, three statuses",
     },
     Transition {
         name: "restart",

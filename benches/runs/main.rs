@@ -45,8 +45,8 @@ impl Options {
         Self {
             runs: variable("RUNS", 100),
             rounds: variable("ROUNDS", 3),
-            lives: variable("LIVES", 20),
-            pause: Duration::from_secs_f64(variable("PAUSE", 5.0)),
+            lives: variable("LIVES", 100),
+            pause: Duration::from_secs_f64(variable("PAUSE", 20.0)),
             idle: Duration::from_secs(variable("IDLE", 60)),
         }
     }

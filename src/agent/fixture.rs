@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::api::{Bindings, Completion};
 use crate::checkpoint_files::{Manifest, Origin, RealFs, RelPath, inspect, manifest_name};
-use crate::protocol::{FilesState, Input, ReportedCheckpoint, RunConfig, Start};
+use crate::protocol::{Input, RunConfig, Start};
 
 pub(crate) const UID: &str = "0123456789abcdef";
 
@@ -86,26 +86,6 @@ pub(crate) fn damage(output: &Path, step: u64) {
     let mut bytes = fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&file, bytes).unwrap();
-}
-
-/// What is reported of a whole adapter of the first lineage.
-pub(crate) fn reported(step: i64) -> ReportedCheckpoint {
-    ReportedCheckpoint {
-        step,
-        lineage: 1,
-        attempt: 1,
-        state: FilesState::Ready,
-        message: String::new(),
-        format: crate::api::WeightsFormat::Adapter,
-        saved_at: None,
-        metrics: BTreeMap::new(),
-        size_bytes: 1,
-        file_count: 1,
-        digest: None,
-        resumable: true,
-        adapter: None,
-        samples: Vec::new(),
-    }
 }
 
 /// Serves `app` at `https://localhost:<port>`; the URL, and the PEM of the CA that vouches for it.

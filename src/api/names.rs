@@ -1,5 +1,8 @@
 //! Labels, annotations and finalizers: the words by which our objects are found again.
 
+use k8s_openapi::api::core::v1 as corev1;
+use kube::ResourceExt;
+
 /// Carried by the object that stands in for what a spec leaves out, as a default StorageClass does.
 pub const IS_DEFAULT: &str = "finetune.dev/is-default";
 
@@ -77,3 +80,9 @@ pub const MANAGER: &str = "finetune-operator";
 
 /// Annotation the Job controller puts on each pod of an indexed Job: its rank.
 pub const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
+
+/// Rank of a pod among the nodes of its attempt; 0 when it does not say, since it is alone then.
+#[must_use]
+pub fn rank(pod: &corev1::Pod) -> u32 {
+    pod.annotations().get(COMPLETION_INDEX).and_then(|index| index.parse().ok()).unwrap_or(0)
+}

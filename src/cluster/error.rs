@@ -62,19 +62,10 @@ impl Error {
     /// What kind of trouble it is.
     #[must_use]
     pub fn class(&self) -> Class {
-        let source = match self {
-            Self::Write { source, .. } => source,
-            Self::TimedOut { .. } | Self::Leaving { .. } => return Class::Transient,
-            Self::NameTaken { .. } => return Class::Refused,
-        };
-        let kube::Error::Api(status) = source.as_ref() else { return Class::Transient };
-        let causes = status.details.iter().flat_map(|details| details.causes.iter());
-        match status.code {
-            403 if causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating") => Class::NamespaceTerminating,
-            404 if status.message.contains("namespaces") => Class::NamespaceTerminating,
-            404 | 409 => Class::Conflict,
-            400 | 403 | 413 | 415 | 422 => Class::Refused,
-            _ => Class::Transient,
+        match self {
+            Self::Write { source, .. } => class_of(source),
+            Self::TimedOut { .. } | Self::Leaving { .. } => Class::Transient,
+            Self::NameTaken { .. } => Class::Refused,
         }
     }
 
@@ -88,5 +79,18 @@ impl Error {
             (_, Class::NamespaceTerminating) => "NamespaceTerminating",
             (_, Class::Refused) => "Refused",
         }
+    }
+}
+
+/// What kind of trouble the client is in.
+pub(super) fn class_of(error: &kube::Error) -> Class {
+    let kube::Error::Api(status) = error else { return Class::Transient };
+    let causes = status.details.iter().flat_map(|details| details.causes.iter());
+    match status.code {
+        403 if causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating") => Class::NamespaceTerminating,
+        404 if status.message.contains("namespaces") => Class::NamespaceTerminating,
+        404 | 409 => Class::Conflict,
+        400 | 403 | 413 | 415 | 422 => Class::Refused,
+        _ => Class::Transient,
     }
 }

@@ -1,5 +1,7 @@
 //! Events for people: written one after the other beside the work, so that no reconcile waits for them.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -7,8 +9,11 @@ use kube::{
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use super::Class;
 use crate::plan::{Notice, status_text::cut};
 
+/// Tries of one Event, and the pause after the first that the server did not take; it doubles: a minute in all.
+const TRIES: (u32, Duration) = (8, Duration::from_millis(500));
 /// Events that may wait; more are dropped.
 const WAITING: usize = 1024;
 /// Longest note of an Event, in bytes.
@@ -46,8 +51,21 @@ async fn write(recorder: Recorder, mut due: Receiver<(ObjectReference, Notice)>)
             action: "Reconcile".into(),
             secondary: None,
         };
-        if let Err(error) = recorder.publish(&event, &about).await {
+        if let Err(error) = publish(&recorder, &event, &about).await {
             tracing::warn!(reason = notice.reason, %error, "an event could not be published");
         }
     }
+}
+
+/// Waits out a server that is away for a while: what happens then is what people want to read of later.
+async fn publish(recorder: &Recorder, event: &Event, about: &ObjectReference) -> Result<(), kube::Error> {
+    let (tries, mut pause) = TRIES;
+    for _ in 1..tries {
+        match recorder.publish(event, about).await {
+            Err(error) if super::error::class_of(&error) == Class::Transient => tokio::time::sleep(pause).await,
+            done => return done,
+        }
+        pause *= 2;
+    }
+    recorder.publish(event, about).await
 }

@@ -1,5 +1,6 @@
 //! The shells around the plans: watch, observe, plan, write. One file a kind; no decision is taken here.
 
+mod census;
 mod checkpoint;
 mod deployment;
 mod fine_tune;

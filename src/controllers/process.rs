@@ -6,6 +6,7 @@ use kube::{Client, Config};
 use tokio::sync::watch;
 
 use super::{
+    census::Census,
     kueue::Kueue,
     leader, probes, queues,
     runner::{self, Pace},
@@ -119,6 +120,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let authority = reports::ensure_authority(&client, &arguments.namespace).await?;
     let settings = Arc::new(arguments.settings(&authority.ca_pem));
     tokio::spawn(watches);
+    metrics.register(|registry| registry.register_collector(Box::new(Census(Arc::clone(&world)))));
     let probes = tokio::spawn(probes::serve(arguments.http_port, Arc::clone(&world), Arc::clone(&metrics), ended(&stopped)));
     let server = reports::serve(reports_of(&client, &world, &metrics, &arguments), authority, ended(&stopped));
     let mut server = tokio::spawn(server);

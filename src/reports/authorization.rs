@@ -104,7 +104,14 @@ pub(crate) fn speaker(identity: &PodIdentity, pod: &corev1::Pod, job: &batch::Jo
                 return refuse("does not belong to an attempt of its FineTune");
             }
             let fine_tune = fine_tune.metadata.name.clone().unwrap_or_default();
-            Ok(Speaker::Run(RunSpeaker { fine_tune, uid: uid.into(), attempt, pod: identity.uid.clone(), role, node: node(pod) }))
+            Ok(Speaker::Run(RunSpeaker {
+                fine_tune,
+                uid: uid.into(),
+                attempt,
+                pod: identity.uid.clone(),
+                role,
+                node: names::rank(pod),
+            }))
         }
         _ => refuse("has no role that reports"),
     }
@@ -115,12 +122,6 @@ fn is_attempt(fine_tune: &FineTune, job: &batch::Job, attempt: i64, role: RunRol
     let (newest, name) = fine_tune.status.as_ref().map_or((0, None), |status| (status.attempt, status.job_name.as_deref()));
     let named = role == RunRole::Collect || attempt != newest || name.is_none() || name == job.metadata.name.as_deref();
     named && attempt >= 1 && attempt <= newest.saturating_add(1)
-}
-
-fn node(pod: &corev1::Pod) -> u32 {
-    let annotation = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::COMPLETION_INDEX));
-    let index = annotation.or_else(|| labels(&pod.metadata).get(names::COMPLETION_INDEX));
-    index.and_then(|index| index.parse().ok()).unwrap_or(0)
 }
 
 fn owns(owner: Option<&OwnerReference>, uid: Option<&str>) -> bool {

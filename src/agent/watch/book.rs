@@ -227,7 +227,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::fixture::reported;
+    use crate::reports::fixtures::reported;
 
     fn checkpoint(lineage: i64, step: i64, state: FilesState) -> ReportedCheckpoint {
         ReportedCheckpoint { lineage, state, ..reported(step) }

@@ -74,7 +74,7 @@ fn halve(failure: &mut Failure) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::fixture::reported;
+    use crate::reports::fixtures::reported;
 
     #[test]
     fn the_wrappers_words_are_read() {

@@ -96,11 +96,6 @@ pub fn attempt(labels: &std::collections::BTreeMap<String, String>) -> i64 {
     labels.get(names::ATTEMPT).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
-/// Rank of a pod among the nodes of its attempt.
-pub fn rank(pod: &corev1::Pod) -> u32 {
-    pod.annotations().get(names::COMPLETION_INDEX).and_then(|index| index.parse().ok()).unwrap_or(0)
-}
-
 fn trains(job: &batch::Job) -> bool {
     role(job.labels()) == Some(names::ROLE_TRAIN)
 }

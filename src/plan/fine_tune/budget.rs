@@ -105,6 +105,23 @@ pub fn malformed(budget: Option<&Budget>) -> Vec<Problem> {
     problems.into_iter().flatten().collect()
 }
 
+/// A profile priced in another currency than the run has been charged in: what it has cost is one sum.
+pub fn other_currency(observed: &ObservedFineTune) -> Option<Problem> {
+    let (profile, status) = (observed.hardware.as_ref()?, observed.status());
+    let began = status.attempts.iter().any(|attempt| attempt.start_time.is_some());
+    let cost = status.cost?;
+    let is_charged = cost::decimal(&cost.accrued) > Decimal::ZERO || began && cost::decimal(&cost.per_hour) > Decimal::ZERO;
+    (is_charged && profile.spec.cost_per_hour.is_some() && cost.currency != profile.spec.currency).then(|| Problem {
+        reason: "CurrencyDiffers",
+        field: "spec.hardware.profile".into(),
+        message: format!(
+            "the run has cost {} {:?} so far, and this profile is priced in {:?}: name one that is priced in the same currency, or start a new run from the last checkpoint",
+            cost.accrued, cost.currency, profile.spec.currency
+        ),
+        waits: false,
+    })
+}
+
 /// Whether the last word on record is that its pods end for the budget. What they held may look shorter once they have told when they
 /// ended: the clocks of nodes and operator differ. An edit makes it a question again.
 fn is_ending_for_it(observed: &ObservedFineTune) -> bool {

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use serde_json::Value;
 
-use super::{ObservedFineTune, distributed};
+use super::{ObservedFineTune, budget, distributed};
 use crate::{
     api::{
         BaseModel, Checkpoint, DatasetSpec, FineTuneSpec, HardwareProfile, Output, Resolved, Source, StartPolicy,
@@ -66,6 +66,7 @@ pub fn resolve(observed: &ObservedFineTune, settings: &Settings) -> Result<Resol
     wanted(base_model_missing(observed));
     wanted(runtime_missing(observed));
     wanted(hardware_missing(observed));
+    wanted(budget::other_currency(observed));
     let output = spec.output.clone().or_else(|| settings.default_output.clone());
     if output.is_none() {
         wanted(Some(Problem {

@@ -7,7 +7,7 @@ use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
 
 use super::{
     ObservedFineTune,
-    attempt::{AttemptFacts, rank},
+    attempt::AttemptFacts,
     budget::{self, Exceeded},
     ends,
     group::{self, Fall},
@@ -16,7 +16,7 @@ use super::{
     waiting::{UNSCHEDULABLE_AFTER, Waiting, stuck, unschedulable},
 };
 use crate::{
-    api::{DesiredState, Failure, FineTunePhase, condition},
+    api::{DesiredState, Failure, FineTunePhase, condition, names::rank},
     plan::{Next, Problem},
 };
 

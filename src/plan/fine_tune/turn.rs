@@ -8,11 +8,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as corev1;
 
 use super::{
-    attempt::{AttemptFacts, is_live, rank},
+    attempt::{AttemptFacts, is_live},
     outcome,
     stage::Stage,
 };
-use crate::{api::FineTuneStatus, plan::cost};
+use crate::{
+    api::{FineTuneStatus, names::rank},
+    plan::cost,
+};
 
 /// How long nodes were held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -29,8 +29,8 @@ pub fn normal(objects: &[impl Serialize], namespace: &str, uid: &str) -> String 
     strip(&mut value);
     let text = yaml(&value).replace(namespace, "NAMESPACE").replace(uid, "UID");
     let text = without_uids(&text.replace(&uid[..8], "UID8"));
-    // Each operator takes ports that are free; a seed that nobody gave is drawn from the uid.
-    [r"127.0.0.1:", r#"\"seed\":"#].iter().fold(text, |text, before| without_number(&text, before))
+    // Each operator takes ports that are free; a seed that nobody gave is drawn from the uid; what is spent goes with the clock.
+    ["127.0.0.1:", r#"\"seed\":"#, "maxDuration: "].iter().fold(text, |text, before| without_figure(&text, before))
 }
 
 fn strip(value: &mut Value) {
@@ -44,10 +44,13 @@ fn strip(value: &mut Value) {
     }
 }
 
-/// Takes out the number after every `before`.
-fn without_number(text: &str, before: &str) -> String {
+/// Takes out the number or duration after every `before`.
+fn without_figure(text: &str, before: &str) -> String {
     let parts: Vec<_> = text.split(before).collect();
-    let rest = parts.iter().skip(1).map(|rest| rest.trim_start_matches(|letter: char| letter.is_ascii_digit()));
+    let rest = parts
+        .iter()
+        .skip(1)
+        .map(|rest| rest.trim_start_matches(|letter: char| letter.is_ascii_digit() || "hms".contains(letter)));
     parts.first().copied().into_iter().chain(rest).collect::<Vec<_>>().join(before)
 }
 

@@ -190,6 +190,28 @@ fn an_attempt_of_another_price_adds_to_what_is_on_record() {
 }
 
 #[test]
+fn two_currencies_are_never_added_up() {
+    let mut world = launched(1);
+    let currency = |world: &mut ObservedFineTune, name: &str| {
+        Arc::make_mut(world.hardware.as_mut().unwrap()).spec.currency = name.into();
+    };
+    currency(&mut world, "EUR");
+    world.pods = vec![pod_of(&world, "a", "07:00:00", None)];
+    step_at(&mut world, "07:00:00");
+    stop(&mut world, "08:00:00");
+    let spent = cost(&world);
+    edit(&mut world, |run| {
+        run.spec.desired_state = DesiredState::Running;
+        run.spec.restarts = 1;
+    });
+    let blocked = step_at(&mut world, "09:00:00");
+    assert_eq!((jobs_made(&blocked).len(), reason(&world, condition::STALLED).as_deref()), (0, Some("CurrencyDiffers")));
+    currency(&mut world, &spent.currency);
+    assert_eq!(jobs_made(&step_at(&mut world, "09:00:01")).len(), 1);
+    assert_eq!(cost(&world), spent);
+}
+
+#[test]
 fn prices_no_one_can_pay_and_prices_that_are_none_overflow_nothing() {
     for (price, accrued) in [("999999999999999999999999", "999999999999999999999999"), ("a lot", "0")] {
         let mut world = world(json!({}));

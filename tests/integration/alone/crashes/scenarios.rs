@@ -54,6 +54,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "scratch-after-success", play: |sandbox| scratch_after_success(sandbox).boxed(), ending: Ending::Left },
     Scenario { name: "scratch-after-stop", play: |sandbox| scratch_after_stop(sandbox).boxed(), ending: Ending::Left },
     Scenario { name: "deletion-while-training", play: |sandbox| training(sandbox).boxed(), ending: Ending::Deleted },
+    Scenario { name: "budget", play: |sandbox| budget(sandbox).boxed(), ending: Ending::Left },
     Scenario { name: "retention", play: |sandbox| retention(sandbox).boxed(), ending: Ending::Left },
 ];
 
@@ -122,6 +123,14 @@ async fn train_from_scratch(sandbox: &Sandbox, run: &FineTune) {
     agent.report(report).await;
     agent.end("succeed", "").await;
     sandbox.until_phase("bot", FineTunePhase::Succeeded).await;
+}
+
+/// The budget of a run that trains is cut to less than it has spent.
+async fn budget(sandbox: Sandbox) -> FineTune {
+    training(sandbox.clone()).await;
+    sandbox.edit("bot", json!({"budget": {"maxDuration": "1s"}})).await.unwrap();
+    sandbox.until_phase("bot", FineTunePhase::Failed).await;
+    settled(&sandbox, 2).await
 }
 
 /// The newest and the best stay; the others go while the run trains, by the hand of its agent.
