@@ -16,7 +16,7 @@ use place::{CHECKPOINT, Exporter, Place, grant};
 
 #[tokio::test]
 async fn a_permitted_pod_gets_every_file_as_it_was_recorded() {
-    let place = Place::new().await;
+    let place = Place::new();
     let exporter = place.export(true).await;
     let to = place.root.path().join("weights");
     let (code, said) = place.fetch(&exporter, &to).await;
@@ -27,7 +27,7 @@ async fn a_permitted_pod_gets_every_file_as_it_was_recorded() {
 
 #[tokio::test]
 async fn without_a_manifest_beside_them_the_files_themselves_are_recorded() {
-    let place = Place::new().await;
+    let place = Place::new();
     let exporter = place.export(false).await;
     let to = place.root.path().join("weights");
     let (code, said) = place.fetch(&exporter, &to).await;
@@ -37,7 +37,7 @@ async fn without_a_manifest_beside_them_the_files_themselves_are_recorded() {
 
 #[tokio::test]
 async fn who_is_not_permitted_gets_nothing_and_is_told_whom_to_ask() {
-    let place = Place::new().await;
+    let place = Place::new();
     let exporter = place.export(true).await;
     place.revoke();
     let to = place.root.path().join("weights");
@@ -49,7 +49,7 @@ async fn who_is_not_permitted_gets_nothing_and_is_told_whom_to_ask() {
 
 #[tokio::test]
 async fn a_damaged_file_is_never_served_and_a_half_one_is_taken_up_where_it_ended() {
-    let place = Place::new().await;
+    let place = Place::new();
     let exporter = place.export(true).await;
     let to = place.root.path().join("weights");
     let (name, weights) = ("model.safetensors", std::fs::read(place.checkpoint().join("model.safetensors")).unwrap());
@@ -86,7 +86,7 @@ async fn codes(place: &Place, exporter: &Exporter, grant: &Grant, paths: &[&str]
 
 #[tokio::test]
 async fn no_path_leads_to_anything_but_the_files_that_are_listed() {
-    let place = Place::new().await;
+    let place = Place::new();
     let exporter = place.export(true).await;
     // Appeared after it was recorded: beside the checkpoint, inside it, and as links out of it.
     std::fs::write(place.root.path().join("secret"), "s").unwrap();
@@ -133,7 +133,7 @@ async fn no_path_leads_to_anything_but_the_files_that_are_listed() {
 
 #[tokio::test]
 async fn a_listed_file_that_has_become_a_link_is_not_followed() {
-    let place = Place::new().await;
+    let place = Place::new();
     let exporter = place.export(true).await;
     let file = place.checkpoint().join("config.json");
     let size = std::fs::metadata(&file).unwrap().len();
@@ -147,7 +147,7 @@ async fn a_listed_file_that_has_become_a_link_is_not_followed() {
 
 #[tokio::test]
 async fn only_a_capability_for_this_checkpoint_opens_it() {
-    let place = Place::new().await;
+    let place = Place::new();
     let exporter = place.export(true).await;
     let path = format!("{FILES_PATH}/config.json");
     let other = Grant { checkpoint: "another-checkpoint".into(), ..grant() };
@@ -176,7 +176,7 @@ async fn only_a_capability_for_this_checkpoint_opens_it() {
 
 #[tokio::test]
 async fn it_is_only_read_and_from_where_it_is_asked() {
-    let place = Place::new().await;
+    let place = Place::new();
     let exporter = place.export(true).await;
     let path = format!("{FILES_PATH}/config.json");
     for method in ["PUT", "POST", "DELETE", "PATCH"] {

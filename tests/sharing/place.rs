@@ -65,7 +65,7 @@ impl Exporter {
 
 impl Place {
     /// A real full checkpoint, with its manifest beside it.
-    pub async fn new() -> Self {
+    pub fn new() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let root = TempDir::new().unwrap();
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints/trl-full").join(NAME);
@@ -83,7 +83,7 @@ impl Place {
         std::fs::write(root.path().join("token"), "pod").unwrap();
         let authority = Authority::generate(Timestamp::now()).unwrap();
         let permitted = Arc::new(AtomicBool::new(true));
-        let door = door(authority.clone(), Arc::clone(&permitted)).await;
+        let door = door(authority.clone(), Arc::clone(&permitted));
         Self { root, authority, digest: manifest.digest, door, permitted }
     }
 
@@ -196,14 +196,14 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> 
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let code = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
     let Some(code) = code else {
-        return Err(spoken.and(read.map(drop)).err().unwrap_or(std::io::ErrorKind::UnexpectedEof.into()));
+        return Err(spoken.err().or_else(|| read.err()).unwrap_or_else(|| std::io::ErrorKind::UnexpectedEof.into()));
     };
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
     Ok((code, body))
 }
 
 /// Stands where the report server does: whether a pod is permitted is the flag, all it hands out is the authority's.
-async fn door(authority: Authority, permitted: Arc<AtomicBool>) -> String {
+fn door(authority: Authority, permitted: Arc<AtomicBool>) -> String {
     let for_exporters = authority.clone();
     let certificate = move || {
         let made = for_exporters.exporter(HOST, Timestamp::now()).unwrap();

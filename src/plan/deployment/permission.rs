@@ -18,12 +18,14 @@ pub struct Permissions {
 }
 
 /// The namespace of the checkpoint, where that is another one.
+#[must_use]
 pub fn elsewhere(observed: &ObservedDeployment) -> Option<&str> {
     let namespace = observed.deployment.spec.checkpoint.namespace.as_deref();
     namespace.filter(|namespace| *namespace != observed.namespace())
 }
 
 /// Why the checkpoint may not be used. Whether it exists is its owner's to tell: the words are the same.
+#[must_use]
 pub fn refusal(observed: &ObservedDeployment) -> Option<Problem> {
     let namespace = elsewhere(observed).filter(|_| !observed.permissions.wanted)?;
     let reference = &observed.deployment.spec.checkpoint;
@@ -36,6 +38,7 @@ pub fn refusal(observed: &ObservedDeployment) -> Option<Problem> {
 }
 
 /// Why a checkpoint that may be used cannot be handed out now.
+#[must_use]
 pub fn held(observed: &ObservedDeployment) -> Option<Problem> {
     elsewhere(observed).filter(|_| observed.permissions.held && observed.workload.is_none())?;
     let message = "the volume of the checkpoint can be mounted on one node at a time, and its run holds it: wait for the run, or ask its owner to train on a ReadWriteMany volume or into an object store";
@@ -51,6 +54,7 @@ pub fn served_elsewhere(observed: &ObservedDeployment) -> Option<(&str, &str)> {
 }
 
 /// The end of pods that serve what may not be used any more. Nothing takes their place before they are gone.
+#[must_use]
 pub fn revoked(observed: &ObservedDeployment) -> Vec<Change> {
     if served_elsewhere(observed).is_none() || observed.permissions.served {
         return Vec::new();

@@ -179,17 +179,17 @@ mod tests {
             ("a permission for another run", |world| world["permission"]["spec"]["fineTune"]["name"] = json!("other")),
             ("a permission of another namespace", |world| world["permission"]["metadata"]["namespace"] = json!("team-b")),
             ("a permission that goes", |world| {
-                world["permission"]["metadata"]["deletionTimestamp"] = json!("2027-01-15T08:00:00Z")
+                world["permission"]["metadata"]["deletionTimestamp"] = json!("2027-01-15T08:00:00Z");
             }),
             ("a deployment that goes", |world| {
-                world["deployment"]["metadata"]["deletionTimestamp"] = json!("2027-01-15T08:00:00Z")
+                world["deployment"]["metadata"]["deletionTimestamp"] = json!("2027-01-15T08:00:00Z");
             }),
             ("a later deployment of the name", |world| world["uid"] = json!("d-0")),
             ("a deployment of another checkpoint", |world| {
-                world["deployment"]["spec"]["checkpoint"]["name"] = json!("bot-step-6")
+                world["deployment"]["spec"]["checkpoint"]["name"] = json!("bot-step-6");
             }),
             ("a checkpoint of its own namespace", |world| {
-                drop(world["deployment"]["spec"]["checkpoint"].as_object_mut().unwrap().remove("namespace"))
+                drop(world["deployment"]["spec"]["checkpoint"].as_object_mut().unwrap().remove("namespace"));
             }),
         ];
         let words = asked(|world| world["checkpoint"] = json!(null)).unwrap_err();

@@ -17,7 +17,7 @@ impl Authority {
         let mut params = self.short_lived("finetune-operator exporter", EXPORTER_SECONDS, now);
         params.subject_alt_names = CertificateParams::new([host.to_owned()])?.subject_alt_names;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let (certificate, key) = self.certify(params)?;
+        let (certificate, key) = self.certify(&params)?;
         Ok(ExporterCertificate { certificate, key, seconds: EXPORTER_SECONDS })
     }
 
@@ -29,7 +29,7 @@ impl Authority {
         let mut params = self.short_lived("finetune-operator capability", CAPABILITY_SECONDS, now);
         params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(grant.uri())?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let (certificate, key) = self.certify(params)?;
+        let (certificate, key) = self.certify(&params)?;
         Ok(Capability { url, certificate, key })
     }
 
@@ -42,7 +42,7 @@ impl Authority {
     }
 
     /// A certificate and a new key for it, as PEM.
-    fn certify(&self, params: CertificateParams) -> Result<(String, String), Error> {
+    fn certify(&self, params: &CertificateParams) -> Result<(String, String), Error> {
         let issuer = Issuer::from_ca_cert_pem(&self.ca_pem, KeyPair::from_pem(&self.key_pem)?)?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         Ok((params.signed_by(&key, &issuer)?.pem(), key.serialize_pem()))
