@@ -1,6 +1,7 @@
 //! `agent fetch`: gets what a server needs before it starts. Looks at what lies on volumes, downloads what lies in stores, and compares
 //! downloaded weights with what was recorded of the checkpoint, to the last byte.
 
+mod parts;
 mod shared;
 
 use std::net::SocketAddr;

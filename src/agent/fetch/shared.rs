@@ -1,17 +1,18 @@
 //! Gets a checkpoint of another namespace from its exporter. The way there is asked for anew whenever it is needed; every file is compared
 //! with the manifest, and the manifest with the digest that is on record of the checkpoint. What broke off is taken up where it ended.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::{Certificate, Client, Identity, Response, StatusCode, Url, header, redirect};
 use sha2::{Digest, Sha256};
 use tokio::fs::{self, File, OpenOptions};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 
 use super::Connection;
+use super::parts::{bytes_in, hash, hex, part_of};
 use crate::agent::inputs::InputError;
 use crate::agent::report_client::{ReportClient, ReportError};
 use crate::agent::store::StoreError;
@@ -255,48 +256,6 @@ impl Exporter {
         }
         Ok(())
     }
-}
-
-/// The hash so far of a file of exactly `size` bytes.
-async fn hash(path: &Path, size: u64) -> std::io::Result<Sha256> {
-    let mut file = File::open(path).await?;
-    let mut hasher = Sha256::new();
-    let (mut piece, mut read) = (vec![0; 1 << 20], 0);
-    loop {
-        let count = file.read(&mut piece).await?;
-        if count == 0 {
-            break;
-        }
-        read += count as u64;
-        hasher.update(&piece[..count]);
-    }
-    if read == size { Ok(hasher) } else { Err(std::io::ErrorKind::InvalidData.into()) }
-}
-
-/// Bytes of the files below `dir`, the unfinished ones included.
-async fn bytes_in(dir: &Path) -> u64 {
-    let (mut left, mut sum) = (vec![dir.to_owned()], 0);
-    while let Some(dir) = left.pop() {
-        let Ok(mut entries) = fs::read_dir(&dir).await else { continue };
-        while let Ok(Some(entry)) = entries.next_entry().await {
-            match entry.metadata().await {
-                Ok(found) if found.is_dir() => left.push(entry.path()),
-                Ok(found) => sum += found.len(),
-                Err(_) => {}
-            }
-        }
-    }
-    sum
-}
-
-fn part_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".finetune-part");
-    PathBuf::from(name)
-}
-
-fn hex(hasher: Sha256) -> String {
-    hasher.finalize().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// An error with its causes: the reason of a failed connection is in the last of them.
