@@ -46,6 +46,15 @@ impl<K> Subject for K where
 {
 }
 
+/// An object after a write to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It has this version.
+    Version(String),
+    /// It is let go: the server needs no finalizer of it any more.
+    Gone,
+}
+
 /// The cluster, as something to write to.
 #[derive(Clone)]
 pub struct Cluster {
@@ -67,16 +76,16 @@ impl Cluster {
         Self { client, events, deleted, applied }
     }
 
-    /// Carries out `changes` in order; stops at the first that fails. Returns the version of the subject after the last write to it.
+    /// Carries out `changes` in order; stops at the first that fails. Returns the subject after the last write to it.
     ///
     /// # Errors
     /// The first write that failed, with the object it was about.
-    pub async fn apply<K: Subject>(&self, subject: &K, changes: &[Change]) -> Result<Option<String>, Error> {
-        let mut version = None;
+    pub async fn apply<K: Subject>(&self, subject: &K, changes: &[Change]) -> Result<Option<After>, Error> {
+        let mut after = None;
         for change in changes {
             match change {
-                Change::AddFinalizer(finalizer) => version = Some(self.write_finalizer(subject, finalizer, true).await?),
-                Change::RemoveFinalizer(finalizer) => version = Some(self.write_finalizer(subject, finalizer, false).await?),
+                Change::AddFinalizer(finalizer) => after = Some(self.write_finalizer(subject, finalizer, true).await?),
+                Change::RemoveFinalizer(finalizer) => after = Some(self.write_finalizer(subject, finalizer, false).await?),
                 Change::CreateOnce(child) => self.create_once(subject, child).await?,
                 Change::Apply { child, uid } => self.apply_child(subject, child, uid.as_deref()).await?,
                 Change::Delete(reference) => self.delete(subject, reference).await?,
@@ -86,14 +95,14 @@ impl Cluster {
                 }
             }
         }
-        Ok(version)
+        Ok(after)
     }
 
-    /// Writes the status; returns the version of the object after it. `owned` is the status without the fields that are not ours.
+    /// Writes the status; returns the object after it. `owned` is the status without the fields that are not ours.
     ///
     /// # Errors
     /// When the API server refuses it, or the object is gone or another one by now.
-    pub async fn write_status<K: Subject>(&self, subject: &K, owned: serde_json::Value) -> Result<String, Error> {
+    pub async fn write_status<K: Subject>(&self, subject: &K, owned: serde_json::Value) -> Result<After, Error> {
         let body = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
@@ -106,7 +115,7 @@ impl Cluster {
             .patch_status(&subject.name_any(), &params, &Patch::Apply(body))
             .await
             .map_err(|source| Error::write("status of", subject, source))?;
-        Ok(written.resource_version().unwrap_or_default())
+        Ok(After::Version(written.resource_version().unwrap_or_default()))
     }
 
     /// Tells people, without making anybody wait: what cannot be told is logged and forgotten.
@@ -124,7 +133,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &subject.namespace().unwrap_or_default())
     }
 
-    async fn write_finalizer<K: Subject>(&self, subject: &K, finalizer: &str, wanted: bool) -> Result<String, Error> {
+    async fn write_finalizer<K: Subject>(&self, subject: &K, finalizer: &str, wanted: bool) -> Result<After, Error> {
         let mut all: Vec<String> = subject.finalizers().iter().filter(|known| *known != finalizer).cloned().collect();
         if wanted {
             all.push(finalizer.to_owned());
@@ -135,8 +144,10 @@ impl Cluster {
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let written = self.subject_api(subject).patch(&subject.name_any(), &params, &patch).await;
         match written {
-            Ok(object) => Ok(object.resource_version().unwrap_or_default()),
-            Err(kube::Error::Api(status)) if !wanted && status.is_not_found() => Ok(String::new()),
+            // The last finalizer of an object that is being deleted ends it; the answer carries the version from before.
+            Ok(object) if object.finalizers().is_empty() && object.meta().deletion_timestamp.is_some() => Ok(After::Gone),
+            Ok(object) => Ok(After::Version(object.resource_version().unwrap_or_default())),
+            Err(kube::Error::Api(status)) if !wanted && status.is_not_found() => Ok(After::Gone),
             Err(source) => Err(Error::write("finalizer of", subject, source)),
         }
     }
