@@ -83,7 +83,7 @@ impl Place {
         std::fs::write(root.path().join("token"), "pod").unwrap();
         let authority = Authority::generate(Timestamp::now()).unwrap();
         let permitted = Arc::new(AtomicBool::new(true));
-        let door = door(authority.clone(), Arc::clone(&permitted));
+        let door = door(&authority, Arc::clone(&permitted));
         Self { root, authority, digest: manifest.digest, door, permitted }
     }
 
@@ -203,7 +203,7 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> 
 }
 
 /// Stands where the report server does: whether a pod is permitted is the flag, all it hands out is the authority's.
-fn door(authority: Authority, permitted: Arc<AtomicBool>) -> String {
+fn door(authority: &Authority, permitted: Arc<AtomicBool>) -> String {
     let for_exporters = authority.clone();
     let certificate = move || {
         let made = for_exporters.exporter(HOST, Timestamp::now()).unwrap();
