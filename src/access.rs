@@ -64,7 +64,7 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Watched,
         OURS,
-        &["checkpoints", "datasets", "deployments", "finetunehistories", "finetunes"],
+        &["checkpointpermissions", "checkpoints", "datasets", "deployments", "finetunehistories", "finetunes"],
         FOLLOW,
         "the objects users write and the ones reported about them are followed by watch",
     ),
@@ -99,6 +99,13 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Watched,
         OURS,
+        &["checkpointpermissions"],
+        &["create", "delete", "get"],
+        "a run that is Public gets one for every namespace, which goes when it is Private again; where its name is taken, one look tells by whom",
+    ),
+    grant(
+        Scope::Watched,
+        OURS,
         &["finetunehistories"],
         &["create", "patch"],
         "series, events and log tails of a run are kept when its pods are gone",
@@ -121,15 +128,15 @@ const GRANTS: &[Grant] = &[
         Scope::Watched,
         "apps",
         &["deployments"],
-        &["get", "list", "watch", "create", "patch"],
-        "a served model is a Deployment of apps, made and brought up to date by apply; it goes with its owner",
+        &["get", "list", "watch", "create", "patch", "delete"],
+        "a served model is a Deployment of apps, made and brought up to date by apply, and so is the pod that hands a checkpoint to other namespaces; both go with their owner, or with the permission",
     ),
     grant(
         Scope::Watched,
         "",
         &["services"],
-        &["get", "list", "watch", "create", "patch"],
-        "a served model is found by a Service, made and brought up to date by apply, and so are the nodes of a run, by one made once; it goes with its owner",
+        &["get", "list", "watch", "create", "patch", "delete"],
+        "a served model and the pod that hands a checkpoint out are found by a Service, made and brought up to date by apply, and so are the nodes of a run, by one made once; it goes with its owner, or with the permission",
     ),
     grant(
         Scope::Watched,

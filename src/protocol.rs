@@ -2,6 +2,8 @@
 
 pub mod redact;
 
+pub mod sharing;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -48,6 +50,10 @@ pub mod paths {
     pub const OUTPUT: &str = "/finetune/output";
     /// Where a server's init command leaves the model it made, for instance an adapter merged into its base.
     pub const MODEL: &str = "/finetune/model";
+    /// The one checkpoint an exporter hands out.
+    pub const CHECKPOINT: &str = "/finetune/checkpoint";
+    /// The manifest that lies beside it on its volume.
+    pub const MANIFEST: &str = "/finetune/manifest.json";
     /// Home of the trainer.
     pub const HOME: &str = "/finetune/home";
     /// The projected report token, mounted into `watch` alone.
@@ -191,6 +197,15 @@ pub enum Input {
         /// Field of the spec it comes from.
         field: String,
     },
+    /// A Checkpoint of another namespace, which its exporter hands out.
+    Shared {
+        /// Uid of the Checkpoint.
+        checkpoint: String,
+        /// Absolute path of the directory it is downloaded to.
+        to: String,
+        /// Field of the spec it comes from.
+        field: String,
+    },
     /// A repository the trainer fetches by itself.
     Hub {
         /// `organisation/name`.
@@ -207,7 +222,7 @@ impl Input {
     pub fn target(&self) -> &str {
         match self {
             Self::Path { path, .. } => path,
-            Self::Download { to, .. } => to,
+            Self::Download { to, .. } | Self::Shared { to, .. } => to,
             Self::Hub { repo, .. } => repo,
         }
     }

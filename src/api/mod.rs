@@ -22,7 +22,7 @@ mod training_runtime;
 
 pub use base_model::{BaseModel, BaseModelSpec};
 pub use checkpoint::{AdapterFacts, Checkpoint, CheckpointPhase, CheckpointSpec, CheckpointStatus, RunReference, WeightsFormat};
-pub use checkpoint_permission::{CheckpointPermission, CheckpointPermissionSpec, CheckpointPermissionStatus};
+pub use checkpoint_permission::{CheckpointPermission, CheckpointPermissionSpec, CheckpointPermissionStatus, EVERY_PROJECT};
 pub use cost::Cost;
 pub use dataset::{Dataset, DatasetSpec};
 pub use fine_tune::{

@@ -28,7 +28,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    api::{Checkpoint, HttpRoute, ModelDeployment, names},
+    api::{Checkpoint, CheckpointPermission, HttpRoute, ModelDeployment, names},
     plan::{Change, Child, ChildKind, ChildReference, Notice, Redeployment},
 };
 
@@ -174,6 +174,10 @@ impl Cluster {
                 let api: Api<ModelDeployment> = self.beside(subject);
                 create(&api, deployment.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
             }
+            Child::Permission(permission) => {
+                let api: Api<CheckpointPermission> = self.beside(subject);
+                create(&api, permission.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
+            }
             Child::Workload(_) | Child::Budget(_) | Child::Route(_) => self.apply_child(subject, child, None).await,
         }
     }
@@ -195,7 +199,9 @@ impl Cluster {
                 apply(&self.beside::<policy::PodDisruptionBudget, K>(subject), budget.as_ref(), (uid, &owner)).await
             }
             Child::Route(route) => apply(&self.beside::<HttpRoute, K>(subject), route.as_ref(), (uid, &owner)).await,
-            Child::Job(_) | Child::Claim(_) | Child::Served(_) => Box::pin(self.create_once(subject, child)).await,
+            Child::Job(_) | Child::Claim(_) | Child::Permission(_) | Child::Served(_) => {
+                Box::pin(self.create_once(subject, child)).await
+            }
         }?;
         if let Some(uid) = known {
             self.applied.insert(uid, wanted).await;
@@ -213,6 +219,9 @@ impl Cluster {
             ChildKind::Checkpoint => delete(&self.beside::<Checkpoint, K>(subject), reference).await,
             ChildKind::Served => delete(&self.beside::<ModelDeployment, K>(subject), reference).await,
             ChildKind::Budget => delete(&self.beside::<policy::PodDisruptionBudget, K>(subject), reference).await,
+            ChildKind::Permission => delete(&self.beside::<CheckpointPermission, K>(subject), reference).await,
+            ChildKind::Workload => delete(&self.beside::<apps::Deployment, K>(subject), reference).await,
+            ChildKind::Service => delete(&self.beside::<corev1::Service, K>(subject), reference).await,
         }?;
         self.deleted.insert(reference.uid.clone(), ()).await;
         Ok(())

@@ -197,6 +197,8 @@ fn reports_of(client: &Client, world: &Arc<World>, metrics: &Metrics, arguments:
         pods: world.pods.store().clone(),
         jobs: world.jobs.store().clone(),
         histories: world.histories.clone(),
+        permissions: world.serving.permissions.clone(),
+        deployments: world.deployments.clone(),
         complete: world.readiness(),
     };
     let host = arguments.report_host();

@@ -1,8 +1,9 @@
 //! The watches every replica keeps: one a kind, feeding the stores that plans and the report server read, and waking reconcilers.
 
 mod serving;
+mod sharing;
 
-pub use serving::Serving;
+pub use serving::{Serving, owned_by};
 
 use std::sync::{
     Arc,

@@ -5,6 +5,7 @@ pub mod condition;
 pub mod cost;
 pub mod deployment;
 pub mod estimate;
+mod exporter;
 pub mod fine_tune;
 #[cfg(test)]
 mod fixtures;
@@ -22,7 +23,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use crate::api::{HttpRoute, ModelDeployment, ServingType};
+use crate::api::{CheckpointPermission, HttpRoute, ModelDeployment, ServingType};
 
 /// What is to be done about one object: writes, its new status, what to tell people, and when to look again.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,8 +93,10 @@ pub enum Child {
     Job(Box<batch::Job>),
     /// A claim made from a template.
     Claim(Box<corev1::PersistentVolumeClaim>),
-    /// The pods that serve a model.
+    /// The pods that serve a model, or the one that hands a checkpoint out.
     Workload(Box<apps::Deployment>),
+    /// The permission of a run that is Public.
+    Permission(Box<CheckpointPermission>),
     /// A Service: by its name the nodes of a run find each other, or people a served model.
     Service(Box<corev1::Service>),
     /// How many pods that serve a model may be drained from their nodes at once.
@@ -155,6 +158,12 @@ pub enum ChildKind {
     Served,
     /// What keeps serving pods from being drained all at once.
     Budget,
+    /// A permission.
+    Permission,
+    /// The pods that serve a model, or the one that hands a checkpoint out.
+    Workload,
+    /// A Service.
+    Service,
 }
 
 /// When to look again.

@@ -10,7 +10,7 @@ use crate::harness::audit::of_operator;
 const MAY_BE_UNUSED: &[(&str, &[&str], &str)] = &[
     (
         "get",
-        &["checkpoints", "deployments", "jobs", "persistentvolumeclaims", "services"],
+        &["checkpointpermissions", "checkpoints", "deployments", "jobs", "persistentvolumeclaims", "services"],
         "asked for only where a create finds the name taken, to see whose the object is",
     ),
     (

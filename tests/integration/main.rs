@@ -19,6 +19,7 @@ mod harness;
 mod imports;
 mod inputs;
 mod nodes;
+mod permissions;
 mod queue;
 mod rollouts;
 mod run;

@@ -1,6 +1,11 @@
 //! The watches of what serves models, and what wakes the controller of Deployments of ours.
 
-use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1, policy::v1 as policy};
+use std::sync::Arc;
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{apps::v1 as apps, core::v1 as corev1, policy::v1 as policy},
+};
 use kube::{
     Resource, ResourceExt,
     runtime::reflector::{
@@ -11,7 +16,7 @@ use kube::{
 
 use super::World;
 use crate::{
-    api::{Checkpoint, DeploymentPhase, FineTune, HttpRoute, ModelDeployment, ServingRuntime, names},
+    api::{Checkpoint, CheckpointPermission, DeploymentPhase, FineTune, HttpRoute, ModelDeployment, ServingRuntime, names},
     controllers::{
         follow::{Driver, Follow},
         routes::{self, Routes},
@@ -30,6 +35,8 @@ pub struct Serving {
     pub budgets: Store<policy::PodDisruptionBudget>,
     /// Our routes, where the installation names a Gateway.
     pub routes: Routes,
+    /// All permissions to use checkpoints of other namespaces.
+    pub permissions: Store<CheckpointPermission>,
 }
 
 /// What fills the stores.
@@ -39,6 +46,7 @@ pub struct Writers {
     services: Writer<corev1::Service>,
     budgets: Writer<policy::PodDisruptionBudget>,
     routes: Writer<HttpRoute>,
+    permissions: Writer<CheckpointPermission>,
 }
 
 impl Serving {
@@ -46,14 +54,16 @@ impl Serving {
     pub fn stores() -> (Self, Writers) {
         let ((runtimes, runtimes_writer), (workloads, workloads_writer)) = (store(), store());
         let ((services, services_writer), (budgets, budgets_writer), (routes, routes_writer)) = (store(), store(), store());
+        let (permissions, permissions_writer) = store();
         let writers = Writers {
             runtimes: runtimes_writer,
             workloads: workloads_writer,
             services: services_writer,
             budgets: budgets_writer,
             routes: routes_writer,
+            permissions: permissions_writer,
         };
-        (Self { runtimes, workloads, services, budgets, routes: Routes::of(routes) }, writers)
+        (Self { runtimes, workloads, services, budgets, routes: Routes::of(routes), permissions }, writers)
     }
 
     /// Waits until every store holds what the API server holds.
@@ -64,8 +74,18 @@ impl Serving {
         self.runtimes.wait_until_ready().await?;
         self.workloads.wait_until_ready().await?;
         self.services.wait_until_ready().await?;
-        self.budgets.wait_until_ready().await
+        self.budgets.wait_until_ready().await?;
+        self.permissions.wait_until_ready().await
     }
+}
+
+/// The child of that name, when it is the child of that very owner.
+pub fn owned_by<K>(store: &Store<K>, name: &str, namespace: &str, owner: &str) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + 'static,
+{
+    let found = store.get(&ObjectRef::new(name).within(namespace))?;
+    found.owner_references().iter().any(|reference| reference.uid == owner).then_some(found)
 }
 
 impl Writers {
@@ -74,9 +94,10 @@ impl Writers {
         let routes = with_routes.then(|| routes::follow(follow, self.routes));
         let drivers = [
             follow.catalogue(self.runtimes, |world, _, _| world.wake_deployments(|_| true)),
-            follow.ours(self.workloads, |world, workload, _| world.wake_deployment_of(workload)),
-            follow.ours(self.services, |world, service, _| world.wake_deployment_of(service)),
-            follow.ours(self.budgets, |world, budget, _| world.wake_deployment_of(budget)),
+            follow.ours(self.workloads, |world, workload, _| world.wake_owner_of(workload)),
+            follow.ours(self.services, |world, service, _| world.wake_owner_of(service)),
+            follow.ours(self.budgets, |world, budget, _| world.wake_owner_of(budget)),
+            follow.every(self.permissions, World::touch_permission),
         ];
         drivers.into_iter().chain(routes).collect()
     }
@@ -90,6 +111,7 @@ impl World {
         for run in deployment.owner_references().iter().filter(|owner| owner.kind == FineTune::kind(&())) {
             self.wake(ObjectRef::new(&run.name).within(&namespace));
         }
+        self.wake_shared_by(deployment);
     }
 
     /// Something that may bear on deployments came, changed or went: looks at those that `concerns` picks.
@@ -106,15 +128,26 @@ impl World {
     pub(super) fn wake_deployments_of(&self, checkpoint: &Checkpoint) {
         let name = checkpoint.name_any();
         let namespace = checkpoint.namespace();
-        self.wake_deployments(|deployment| deployment.spec.checkpoint.name == name && deployment.namespace() == namespace);
+        self.wake_deployments(|deployment| {
+            let reference = &deployment.spec.checkpoint;
+            reference.name == name && reference.namespace.clone().or_else(|| deployment.namespace()) == namespace
+        });
     }
 
     /// A pod of a run came, changed or went, and with it perhaps the hold on a volume that somebody waits for.
     pub(super) fn wake_waiting_deployments(&self, namespace: &str) {
         self.wake_deployments(|deployment| {
             let phase = deployment.status.as_ref().map_or(DeploymentPhase::Pending, |status| status.phase);
-            phase == DeploymentPhase::Pending && deployment.namespace().as_deref() == Some(namespace)
+            let (near, named) = (deployment.namespace(), &deployment.spec.checkpoint.namespace);
+            phase == DeploymentPhase::Pending && (near.as_deref() == Some(namespace) || named.as_deref() == Some(namespace))
         });
+        self.wake_waited_for(namespace);
+    }
+
+    /// A workload or Service of ours: the deployment or Checkpoint it was made for.
+    fn wake_owner_of(&self, object: &impl Resource<DynamicType = ()>) {
+        self.wake_deployment_of(object);
+        self.wake_exported(object);
     }
 
     /// A workload, Service or pod of ours: the deployment it was made for.

@@ -76,6 +76,7 @@ fn template(resolution: &Resolution, settings: &Settings) -> corev1::PodTemplate
         ..corev1::PodSpec::default()
     };
     let checkpoint = &resolution.checkpoint.metadata;
+    let elsewhere = resolution.elsewhere.clone().map(|namespace| (labels::CHECKPOINT_NAMESPACE.to_owned(), namespace));
     let annotations = [
         ("kubectl.kubernetes.io/default-container", containers::SERVER.to_owned()),
         (labels::CHECKPOINT, checkpoint.name.clone().unwrap_or_default()),
@@ -84,7 +85,7 @@ fn template(resolution: &Resolution, settings: &Settings) -> corev1::PodTemplate
     ];
     let metadata = ObjectMeta {
         labels: Some(our_labels(resolution)),
-        annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()),
+        annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(elsewhere).collect()),
         ..ObjectMeta::default()
     };
     corev1::PodTemplateSpec { metadata: Some(metadata), spec: Some(spec) }

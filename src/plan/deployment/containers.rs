@@ -6,7 +6,7 @@ use super::{resolution::Resolution, volumes};
 use crate::{
     plan::fine_tune::{
         containers::{agent, from_secret, hub_token, overlay, resources, restricted, var, words},
-        volumes::{input, mount},
+        volumes::{input, mount, token_mount},
     },
     protocol::{FetchConfig, Input, SERVE_ALIVE, SERVE_DRAINED, SERVE_PORT, SERVE_READY, env, paths},
     settings::Settings,
@@ -33,10 +33,16 @@ pub fn fetch(resolution: &Resolution, settings: &Settings) -> corev1::Container 
     let config = serde_json::to_string(&config(resolution)).unwrap_or_default();
     let mut mounts = volumes::claim_mounts(resolution);
     mounts.push(mount(volumes::SOURCES, paths::SOURCES));
+    let mut vars = vec![plain(env::FETCH_CONFIG, &config)];
+    if resolution.elsewhere.is_some() {
+        // By its token the controller knows the pod, and gives it the way to the checkpoint for as long as that is permitted.
+        mounts.push(token_mount());
+        vars.extend([var(env::REPORT_URL, &settings.report_url), var(env::REPORT_CA, &settings.report_ca)]);
+    }
     corev1::Container {
         name: FETCH.into(),
         args: Some(words(&["agent", "fetch"])),
-        env: Some(vec![plain(env::FETCH_CONFIG, &config)]),
+        env: Some(vars),
         env_from: Some(credentials.collect()),
         volume_mounts: Some(mounts),
         ..agent(settings)
@@ -45,7 +51,7 @@ pub fn fetch(resolution: &Resolution, settings: &Settings) -> corev1::Container 
 
 fn config(resolution: &Resolution) -> FetchConfig {
     let status = resolution.checkpoint.status.as_ref();
-    let is_stored = resolution.checkpoint.spec.storage.object_store.is_some();
+    let is_stored = resolution.elsewhere.is_some() || resolution.checkpoint.spec.storage.object_store.is_some();
     FetchConfig {
         weights: weights(resolution),
         digest: status.and_then(|status| status.digest.clone()).filter(|_| is_stored),
@@ -55,6 +61,10 @@ fn config(resolution: &Resolution) -> FetchConfig {
 
 /// How the weights look from inside the pod.
 fn weights(resolution: &Resolution) -> Input {
+    if resolution.elsewhere.is_some() {
+        let checkpoint = resolution.checkpoint.metadata.uid.clone().unwrap_or_default();
+        return Input::Shared { checkpoint, to: format!("{}/weights", paths::SOURCES), field: "spec.checkpoint".into() };
+    }
     input(&resolution.checkpoint.spec.storage, "spec.checkpoint", "WEIGHTS_")
 }
 

@@ -5,6 +5,7 @@ mod availability;
 mod children;
 mod containers;
 mod observed;
+pub mod permission;
 mod resolution;
 mod route;
 mod stage;
@@ -12,6 +13,7 @@ mod status;
 mod trouble;
 mod volumes;
 
+pub(super) use children::{fingerprint, revision};
 pub use observed::{ObservedDeployment, Route, claims_of};
 
 use jiff::Timestamp;
@@ -30,10 +32,12 @@ pub fn plan(observed: &ObservedDeployment, settings: &Settings, now: Timestamp) 
         return Plan::nothing();
     }
     let resolution = resolution::resolve(observed);
+    let revoked = permission::revoked(observed);
     let (stage, changes) = match (&observed.refusal, &resolution) {
-        (Some(refusal), _) => (Stage::Blocked(vec![refusal.clone()]), Vec::new()),
-        // What is deployed already goes on serving.
-        (None, Err(problems)) => (Stage::Blocked(problems.clone()), Vec::new()),
+        (Some(refusal), _) => (Stage::Blocked(vec![refusal.clone()]), revoked),
+        // What is deployed already goes on serving, unless its owner has taken the permission back.
+        (None, Err(problems)) => (Stage::Blocked(problems.clone()), revoked),
+        (None, Ok(_)) if !revoked.is_empty() => (Stage::Rolling, revoked),
         (None, Ok(resolution)) => {
             let changes = writes(observed, resolution, settings);
             (if changes.is_empty() { stage::settled(observed, now) } else { Stage::Rolling }, changes)

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    ObservedDeployment, children,
+    ObservedDeployment, children, permission,
     resolution::Resolution,
     stage::{Census, Stage},
 };
@@ -34,7 +34,7 @@ pub fn status(
         observed_generation: generation,
         conditions: conditions(&before.conditions, &beside(state(stage), stage, observed, census), generation, now),
         phase,
-        url: resolution.map(children::url).or(before.url),
+        url: resolution.map(children::url).or_else(|| before.url.filter(|_| permission::refusal(observed).is_none())),
         model_name: model_name(stage, resolution, before.model_name),
         checkpoint: if *stage == Stage::Serving { Some(observed.deployment.spec.checkpoint.clone()) } else { before.checkpoint },
         replicas: census.replicas,

@@ -1,5 +1,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "test data reads better by value")]
 
+mod sharing;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1};

@@ -17,9 +17,11 @@ mod resolution;
 mod stage;
 mod status;
 mod turn;
+mod visibility;
 pub(super) mod volumes;
 mod waiting;
 
+pub(super) use agent_job::store_flags;
 pub use agent_job::{Place, Removal, checkpoint_identity, delete_job, import_job};
 pub use observed::ObservedFineTune;
 pub use outcome::{Outcome, outcome};
@@ -77,6 +79,7 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     changes.extend(marks(observed, &status));
     changes.extend(surplus(observed));
     changes.extend(deploys);
+    changes.extend(visibility::writes(observed));
     Plan { changes, status: Some(status), notices, next }
 }
 

@@ -10,8 +10,8 @@ use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
 
 use crate::{
     api::{
-        BaseModel, Checkpoint, Dataset, FineTune, FineTuneStatus, HardwareProfile, ModelDeployment, QueueStatus, TrainingRuntime,
-        names,
+        BaseModel, Checkpoint, CheckpointPermission, Dataset, FineTune, FineTuneStatus, HardwareProfile, ModelDeployment,
+        QueueStatus, TrainingRuntime, names,
     },
     settings::Settings,
 };
@@ -43,6 +43,8 @@ pub struct ObservedFineTune {
     pub used_checkpoints: BTreeSet<String>,
     /// The Deployment of ours that has its name, whoever made it.
     pub deployment: Option<Arc<ModelDeployment>>,
+    /// The permission it owns (by uid), made because it is Public.
+    pub permission: Option<Arc<CheckpointPermission>>,
     /// What Kueue says of its Jobs that wait in a queue, by their uid; nothing of those it was not asked about yet.
     pub places: BTreeMap<String, QueueStatus>,
     /// When this process last wrote the status.

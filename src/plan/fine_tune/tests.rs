@@ -74,6 +74,7 @@ fn carry_out(world: &mut ObservedFineTune, plan: &Plan<FineTuneStatus>) {
             Change::RemoveFinalizer(name) => {
                 edit(world, |run| run.metadata.finalizers.get_or_insert_default().retain(|had| had != name));
             }
+            Change::CreateOnce(Child::Permission(permission)) => world.permission = Some(Arc::new((**permission).clone())),
             Change::CreateOnce(Child::Job(job)) => {
                 if world.jobs.iter().all(|known| known.metadata.name != job.metadata.name) {
                     let mut job = job.clone();
