@@ -277,8 +277,9 @@ fn the_pod_is_restricted_and_reads_volumes_only() {
     let sidecar = pod.init_containers.as_ref().unwrap().last().unwrap();
     assert_eq!((sidecar.name.as_str(), sidecar.restart_policy.as_deref()), ("serve", Some("Always")));
     assert!(sidecar.startup_probe.is_none(), "a sidecar that waits for the server would keep it from starting");
-    let drain = pod.containers[0].lifecycle.as_ref().unwrap().pre_stop.as_ref().unwrap().sleep.as_ref().unwrap();
-    assert!(drain.seconds > 0 && drain.seconds < pod.termination_grace_period_seconds.unwrap());
+    let drain = pod.containers[0].lifecycle.as_ref().unwrap().pre_stop.as_ref().unwrap().http_get.as_ref().unwrap();
+    assert_eq!(drain.path.as_deref(), Some(crate::protocol::SERVE_DRAINED));
+    assert!(i64::try_from(crate::protocol::DRAIN_SECONDS).unwrap() < pod.termination_grace_period_seconds.unwrap());
     let startup = pod.containers[0].startup_probe.as_ref().unwrap();
     assert!(startup.period_seconds.unwrap() * startup.failure_threshold.unwrap() >= 600);
 }
