@@ -7,6 +7,8 @@ pub enum Scope {
     Cluster,
     /// Namespaced kinds: in the whole cluster, or in each watched namespace when the operator is told to watch only some.
     Watched,
+    /// Like [`Scope::Watched`], and only where the installation names a Gateway.
+    Routes,
     /// The operator's own namespace.
     Operator,
 }
@@ -62,7 +64,7 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Watched,
         OURS,
-        &["checkpoints", "datasets", "deployments", "finetunehistories", "finetunes"],
+        &["checkpointpermissions", "checkpoints", "datasets", "deployments", "finetunehistories", "finetunes"],
         FOLLOW,
         "the objects users write and the ones reported about them are followed by watch",
     ),
@@ -90,6 +92,20 @@ const GRANTS: &[Grant] = &[
     grant(
         Scope::Watched,
         OURS,
+        &["deployments"],
+        &["create", "delete", "get", "patch"],
+        "spec.autoDeploy of a run makes one Deployment and lets it serve the newest good checkpoint; it goes with its run, before the files do",
+    ),
+    grant(
+        Scope::Watched,
+        OURS,
+        &["checkpointpermissions"],
+        &["create", "delete", "get"],
+        "a run that is Public gets one for every namespace, which goes when it is Private again; where its name is taken, one look tells by whom",
+    ),
+    grant(
+        Scope::Watched,
+        OURS,
         &["finetunehistories"],
         &["create", "patch"],
         "series, events and log tails of a run are kept when its pods are gone",
@@ -112,15 +128,29 @@ const GRANTS: &[Grant] = &[
         Scope::Watched,
         "apps",
         &["deployments"],
-        &["get", "list", "watch", "create", "patch"],
-        "a served model is a Deployment of apps, made and brought up to date by apply; it goes with its owner",
+        &["get", "list", "watch", "create", "patch", "delete"],
+        "a served model is a Deployment of apps, made and brought up to date by apply, and so is the pod that hands a checkpoint to other namespaces; both go with their owner, or with the permission",
     ),
     grant(
         Scope::Watched,
         "",
         &["services"],
+        &["get", "list", "watch", "create", "patch", "delete"],
+        "a served model and the pod that hands a checkpoint out are found by a Service, made and brought up to date by apply, and so are the nodes of a run, by one made once; it goes with its owner, or with the permission",
+    ),
+    grant(
+        Scope::Watched,
+        "policy",
+        &["poddisruptionbudgets"],
+        &["get", "list", "watch", "create", "patch", "delete"],
+        "a model with several replicas keeps serving while nodes are drained; with one replica there is no such budget",
+    ),
+    grant(
+        Scope::Routes,
+        "gateway.networking.k8s.io",
+        &["httproutes"],
         &["get", "list", "watch", "create", "patch"],
-        "a served model is found by a Service, made and brought up to date by apply, and so are the nodes of a run, by one made once; it goes with its owner",
+        "an installation that names a Gateway leads it to every served model; without one nothing of this is granted",
     ),
     grant(
         Scope::Watched,

@@ -6,7 +6,7 @@
 //! cli
 //! controllers · reports · gateway · agent · generate   shells: watch, serve, run
 //! plan · cluster · checkpoint_files             decide · write · read checkpoints
-//! api · protocol · settings · access · telemetry
+//! api · protocol · settings · access · telemetry · listener
 //! ```
 //!
 //! `plan` is pure: data in, data out. `cluster` and `reports` are the only writers to Kubernetes.
@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod controllers;
 pub mod gateway;
 pub mod generate;
+pub mod listener;
 pub mod plan;
 pub mod protocol;
 pub mod reports;

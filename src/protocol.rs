@@ -1,4 +1,8 @@
-//! What the controller and the agent agree on: the report, and the layout of a training pod. Pure data.
+//! What the controller and the agent agree on: the report, the layout of a training pod, and what neither quotes. Pure.
+
+pub mod redact;
+
+pub mod sharing;
 
 use std::collections::BTreeMap;
 
@@ -46,6 +50,10 @@ pub mod paths {
     pub const OUTPUT: &str = "/finetune/output";
     /// Where a server's init command leaves the model it made, for instance an adapter merged into its base.
     pub const MODEL: &str = "/finetune/model";
+    /// The one checkpoint an exporter hands out.
+    pub const CHECKPOINT: &str = "/finetune/checkpoint";
+    /// The manifest that lies beside it on its volume.
+    pub const MANIFEST: &str = "/finetune/manifest.json";
     /// Home of the trainer.
     pub const HOME: &str = "/finetune/home";
     /// The projected report token, mounted into `watch` alone.
@@ -71,10 +79,14 @@ pub const CALLBACK_PORT: u16 = 28_081;
 
 /// Port at which the sidecar of a serving pod says whether the model is served.
 pub const SERVE_PORT: u16 = 28_082;
-/// Path there that answers 200 once the server lists the model.
+/// Path there that answers 200 once the server serves the model.
 pub const SERVE_READY: &str = "/readyz";
 /// Path there that answers 200 while the sidecar runs.
 pub const SERVE_ALIVE: &str = "/livez";
+/// Answers once nobody is connected to the server any more, or [`DRAIN_SECONDS`] have passed.
+pub const SERVE_DRAINED: &str = "/drained";
+/// Seconds a server whose pod goes is given to answer what it was asked.
+pub const DRAIN_SECONDS: u64 = 60;
 
 /// Exit codes of the containers of a training pod.
 pub mod exit {
@@ -185,6 +197,15 @@ pub enum Input {
         /// Field of the spec it comes from.
         field: String,
     },
+    /// A Checkpoint of another namespace, which its exporter hands out.
+    Shared {
+        /// Uid of the Checkpoint.
+        checkpoint: String,
+        /// Absolute path of the directory it is downloaded to.
+        to: String,
+        /// Field of the spec it comes from.
+        field: String,
+    },
     /// A repository the trainer fetches by itself.
     Hub {
         /// `organisation/name`.
@@ -201,7 +222,7 @@ impl Input {
     pub fn target(&self) -> &str {
         match self {
             Self::Path { path, .. } => path,
-            Self::Download { to, .. } => to,
+            Self::Download { to, .. } | Self::Shared { to, .. } => to,
             Self::Hub { repo, .. } => repo,
         }
     }

@@ -27,4 +27,27 @@ pub struct Settings {
     pub grace_seconds: i64,
     /// Seconds between two looks into a queue. A place that changed is written at most once in twice that time.
     pub queue_seconds: u32,
+    /// The Gateway that leads to served models from outside; none when absent.
+    pub gateway: Option<Gateway>,
+}
+
+/// Names a Gateway of the Gateway API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::str::FromStr for Gateway {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_name = |part: &str| !part.is_empty() && !part.contains('/');
+        match text.split_once('/').filter(|(namespace, name)| is_name(namespace) && is_name(name)) {
+            Some((namespace, name)) => Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() }),
+            None => Err("is not NAMESPACE/NAME of a Gateway, such as infra/main".to_owned()),
+        }
+    }
 }

@@ -11,6 +11,7 @@ use finetune_operator::{
         BaseModel, Checkpoint, Dataset, FineTune, HardwareProfile, ModelDeployment, Output, ServingRuntime, TrainingRuntime,
         names,
     },
+    checkpoint_files::{RealFs, RelPath, inspect_weights},
     plan::{
         Change, Child,
         deployment::{self, ObservedDeployment},
@@ -36,6 +37,7 @@ fn settings() -> Settings {
         divergence_points: Some(3),
         grace_seconds: 600,
         queue_seconds: 30,
+        gateway: None,
     }
 }
 
@@ -93,6 +95,7 @@ fn described(change: &Change) -> Value {
             json!({"apply": readable(serde_json::to_value(workload).unwrap())})
         }
         Change::Apply { child: Child::Service(service), .. } => json!({"apply": service}),
+        Change::Apply { child: Child::Budget(budget), .. } => json!({"apply": budget}),
         other => json!(format!("{other:?}")),
     }
 }
@@ -168,4 +171,49 @@ fn an_adapter_on_vllm_and_full_weights_on_a_cpu_are_served_as_on_record() {
     let named = json!({"checkpoint": {"name": "imported-adapter"}, "runtime": {"name": "transformers"}, "hardware": {"profile": "cpu-small"}});
     let full = json!({"phase": "Ready", "digest": "sha256:0"});
     insta::assert_yaml_snapshot!("served-model", served(&world, &named, ready(sample, "Model", full)));
+}
+
+/// What the server is started with, as the kubelet makes it from command, arguments and environment.
+fn command_line(plan: &Value) -> Vec<String> {
+    let server = &plan["changes"][0]["apply"]["spec"]["template"]["spec"]["containers"][0];
+    let variables: Vec<_> = server["env"].as_array().unwrap().iter().filter(|variable| variable["value"].is_string()).collect();
+    let expanded = |word: &Value| {
+        variables.iter().fold(word.as_str().unwrap().to_owned(), |word, variable| {
+            word.replace(&format!("$({})", variable["name"].as_str().unwrap()), variable["value"].as_str().unwrap())
+        })
+    };
+    ["command", "args"].iter().flat_map(|part| server[part].as_array().unwrap()).map(expanded).collect()
+}
+
+/// What is known of an adapter with these ranks: the one a trainer wrote, with its configuration rewritten.
+fn adapter_of(ranks: &Value) -> Value {
+    let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints/trl-lora/checkpoint-4");
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(written).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    let path = folder.path().join("adapter_config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    config.as_object_mut().unwrap().extend(ranks.as_object().unwrap().clone());
+    config["base_model_name_or_path"] = Value::Null;
+    fs::write(&path, config.to_string()).unwrap();
+    let found = inspect_weights(&RealFs::new(folder.path()).unwrap(), &RelPath::root(), 4);
+    json!({"phase": "Ready", "digest": "sha256:0", "adapter": found.adapter.unwrap()})
+}
+
+#[test]
+fn vllm_is_started_as_on_record_for_full_weights_and_for_adapters_of_every_kind_of_rank() {
+    let world: Vec<_> = objects("deploy/base").into_iter().chain(objects("deploy/samples")).collect();
+    let sample = world.iter().find(|object| object["kind"] == "Checkpoint").unwrap();
+    let spec = json!({"checkpoint": {"name": "imported-adapter"}, "type": "fast", "modelName": "bot"});
+    let command_of = |format: &str, status: Value| command_line(&served(&world, &spec, ready(sample, format, status)));
+    let adapter = |ranks: Value| command_of("Adapter", adapter_of(&ranks));
+    let all = json!({
+        "full-weights": command_of("Model", json!({"phase": "Ready", "digest": "sha256:0"})),
+        "adapter-rank-8": adapter(json!({"r": 8})),
+        "adapter-rank-17": adapter(json!({"r": 17})),
+        "adapter-rank-64": adapter(json!({"r": 64})),
+        "adapter-rank-pattern": adapter(json!({"r": 8, "rank_pattern": {"q_proj": 48, "v_proj": 4}})),
+    });
+    insta::assert_yaml_snapshot!("vllm-arguments", all);
 }

@@ -135,7 +135,8 @@ fn samples_name_only_what_the_catalogue_has() {
     for sample in samples() {
         let spec = &sample.whole["spec"];
         assert!(has("BaseModel", &spec["baseModel"]["name"]), "{}", sample.name);
-        assert!(has("TrainingRuntime", &spec["runtime"]["name"]), "{}", sample.name);
+        let runtime = if sample.kind == "Deployment" { "ServingRuntime" } else { "TrainingRuntime" };
+        assert!(has(runtime, &spec["runtime"]["name"]), "{}", sample.name);
         assert!(has("HardwareProfile", &spec["hardware"]["profile"]), "{}", sample.name);
     }
 }

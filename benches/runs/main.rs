@@ -1,7 +1,8 @@
 //! What runs cost: requests to the API server, wall time beside plain Jobs, CPU and memory of the operator. Needs a cluster: run `make bench`.
 //!
 //! Rounds of runs and of plain Jobs with the same pods take turns. Both are acted out the same way: when a pod runs, its agent gets a token,
-//! pauses as often as it saves, and ends the pod. The agents of runs also report. Then other runs are taken through pause, resume, stop and restart.
+//! pauses as often as it saves, and ends the pod. The agents of runs also report. Then other runs are taken through pause, resume, stop and restart, and a checkpoint is
+//! deployed many times.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on stops by panicking")]
 
@@ -13,6 +14,7 @@ mod lifecycle;
 mod load;
 mod process;
 mod requests;
+mod serving;
 mod table;
 
 use std::{process::ExitCode, str::FromStr, time::Duration};
@@ -68,6 +70,7 @@ struct Seen {
     runs: Vec<Duration>,
     jobs: Vec<Duration>,
     lives: Vec<lifecycle::Passed>,
+    deployed: serving::Deployed,
 }
 
 #[tokio::main]
@@ -85,7 +88,8 @@ async fn main() -> ExitCode {
     if table::print(&options, &operator, &seen) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One run and one Job to warm up, then the rounds, then runs that are paused, resumed, stopped and restarted, then silence.
+/// One run and one Job to warm up, then the rounds, then runs that are paused, resumed, stopped and restarted, then Deployments, then
+/// silence.
 async fn measure(options: &Options, operator: &Operator) -> Seen {
     let mut log = AuditLog::from_now_on();
     let first = Load { count: 1, pause: Duration::from_millis(100), sandbox: sandbox().await };
@@ -113,6 +117,7 @@ async fn measure(options: &Options, operator: &Operator) -> Seen {
         eprintln!("round {}: runs {:.1?}, plain Jobs {:.1?}", round + 1, seen.runs[round], seen.jobs[round]);
     }
     seen.lives = lifecycle::measure(options.lives, &sandbox().await, &mut log, SILENCE).await;
+    seen.deployed = serving::measure(options.lives, &sandbox().await, &mut log, SILENCE).await;
     log.until_silent(SILENCE).await;
     tokio::time::sleep(options.idle).await;
     seen.idle = log.news();

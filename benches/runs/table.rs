@@ -37,6 +37,7 @@ pub fn print(options: &Options, operator: &Operator, seen: &Seen) -> bool {
     let text = format!("{busy} (+ {} watches renewed, {} for the lease)", idle.len() - busy, seen.idle.len() - idle.len());
     rows.push(row(&label, text, "0 (but for watches and lease)".into(), busy == 0));
     rows.extend(lifecycle::rows(&seen.lives));
+    rows.extend(seen.deployed.rows());
     let met = rows.iter().all(|Row(.., verdict)| *verdict != MISSED);
     rows.extend(times(seen));
     let cpu = |usage: Usage| format!("{:.1} ms", per_run(usize::try_from(usage.cpu).unwrap(), runs));

@@ -5,7 +5,7 @@
 #
 #   RUNS=100    runs at once            ROUNDS=3   rounds of runs and of plain Jobs, in turns
 #   PAUSE=20    seconds of work a save  IDLE=60    seconds of silence that are listened to at the end
-#   LIVES=100   runs that are paused, resumed, stopped and restarted after the rounds
+#   LIVES=100   runs that are paused, resumed, stopped and restarted after the rounds; then as many Deployments
 #   KEEP=1      leaves the cluster up for a look
 #
 # Runs FINETUNE_BENCH_OPERATOR if that is set, else target/release/finetune-operator if it is newer than the sources, else a dev build:

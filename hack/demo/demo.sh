@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The demo: from a bare machine to a fine-tuned model.
+# The demo: from a bare machine to a fine-tuned model that answers.
 #
-#   demo.sh up      builds what is missing, starts a local cluster, installs the operator, trains a model and shows its checkpoints
+#   demo.sh up      builds what is missing, starts a local cluster, installs the operator, trains a model, shows its
+#                   checkpoints, serves the best one beside the untrained model and asks both a question
 #   demo.sh down    removes everything `up` made, but for the build cache
 #
 # CLUSTER=<name> gives the local cluster another name than `demo`.
 # CONTEXT=<name> uses that kubectl context instead of a local cluster; the images named by OPERATOR_IMAGE and TRAINER_IMAGE must
-# then be pullable there. Running `up` twice is harmless: the second time it trains again.
+# then be pullable there. Running `up` twice is harmless: the second time it trains and serves again.
 
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -63,7 +64,7 @@ install_operator() {
   step "helm install"
   helm upgrade --install finetune-operator "$root/charts/finetune-operator" --namespace "$system" --create-namespace \
     --set image.repository="${operator_image%:*}" --set image.tag="${operator_image##*:}" \
-    --set catalogue.trainerImage="$trainer_image" --set operator.settleSeconds=2 --set operator.gracePeriodSeconds=60 \
+    --set catalogue.trainerImage="$trainer_image" --set catalogue.transformersImage="$trainer_image" --set operator.settleSeconds=2 --set operator.gracePeriodSeconds=60 \
     --wait --timeout 5m >/dev/null
   # A new build under the same tag is a new operator.
   kubectl rollout restart -n "$system" deployment/finetune-operator >/dev/null
@@ -84,17 +85,24 @@ fill_world() {
   fi
 }
 
-train() {
-  step "kubectl apply -f hack/demo/capitals.yaml"
-  kubectl delete -n "$namespace" finetunes capitals --ignore-not-found --wait --timeout=180s
-  kubectl apply -n "$namespace" -f "$here/capitals.yaml"
-  kubectl get -n "$namespace" finetunes capitals --watch &
-  local watch=$!
-  # shellcheck disable=SC2064
-  trap "kill $watch 2>/dev/null || true" RETURN
-  kubectl wait -n "$namespace" --for=condition=Finished finetune/capitals --timeout=600s >/dev/null
+watched() { # OBJECTS COMMAND…: shows how they change while the command waits
+  local watch status=0
+  # shellcheck disable=SC2086
+  kubectl get -n "$namespace" $1 --watch &
+  watch=$!
+  "${@:2}" >/dev/null || status=$?
   kill "$watch" 2>/dev/null || true
   wait "$watch" 2>/dev/null || true
+  return "$status"
+}
+
+train() {
+  step "kubectl apply -f hack/demo/capitals.yaml"
+  # What is served keeps its checkpoint, and with it the folder of the run before.
+  kubectl delete -n "$namespace" deployments.finetune.dev capitals --ignore-not-found --cascade=foreground --timeout=180s
+  kubectl delete -n "$namespace" finetunes capitals --ignore-not-found --wait --timeout=180s
+  kubectl apply -n "$namespace" -f "$here/capitals.yaml"
+  watched "finetunes capitals" kubectl wait -n "$namespace" --for=condition=Finished finetune/capitals --timeout=600s
   local phase
   phase=$(kubectl get -n "$namespace" finetunes capitals -o jsonpath='{.status.phase}')
   [[ $phase == Succeeded ]] || {
@@ -109,12 +117,39 @@ show() {
   kubectl get -n "$namespace" finetunes capitals -o wide
   echo
   kubectl get -n "$namespace" checkpoints -l finetune.dev/fine-tune=capitals --sort-by=.spec.step
+}
+
+serve() {
+  step "kubectl apply -f hack/demo/deployment.yaml"
+  local best
+  best=$(kubectl get -n "$namespace" finetunes capitals -o jsonpath='{.status.bestCheckpoint}')
+  sed "s/capitals-step-200/$best/" "$here/deployment.yaml" | kubectl apply -n "$namespace" -f -
+  kubectl apply -n "$namespace" -f "$here/untrained.yaml"
+  watched deployments.finetune.dev kubectl wait -n "$namespace" --for=condition=Ready --timeout=600s \
+    deployments.finetune.dev/capitals deployments.finetune.dev/untrained || {
+    kubectl describe -n "$namespace" deployments.finetune.dev
+    echo "the models are not served" >&2
+    exit 1
+  }
+}
+
+ask() {
+  local question='What is the capital of France?'
+  step "$question"
+  local before after
+  before=$("$here/ask.sh" "$namespace" untrained "$question")
+  after=$("$here/ask.sh" "$namespace" capitals "$question")
+  printf 'untrained: %s\n capitals: %s\n' "$before" "$after"
+}
+
+finish() {
   step "done"
   cat <<TEXT
 
-The whole demo took $((SECONDS - begin)) s. Three things to type next:
+The whole demo took $((SECONDS - begin)) s. Four things to type next:
 
   export KUBECONFIG=\$(make -s kubeconfig) PATH=\$(hack/cluster/build.sh --bin):\$PATH
+  hack/demo/ask.sh $namespace capitals 'Name the capital of Japan.'
   kubectl -n $namespace describe ft capitals            # conditions, attempts, cost, events
   kubectl -n $namespace get ckpt capitals-step-200 -o yaml
   kubectl -n $namespace get fth capitals -o yaml        # loss history and the last lines of the log
@@ -131,6 +166,9 @@ up() {
   fill_world
   train
   show
+  serve
+  ask
+  finish
 }
 
 down() {
@@ -140,10 +178,11 @@ down() {
   fi
   PATH=$("$root/hack/cluster/build.sh" --bin):$PATH
   use_context
+  kubectl delete -n "$namespace" deployments.finetune.dev --all --cascade=foreground --timeout=300s
   kubectl delete -n "$namespace" finetunes,checkpoints --all --wait --timeout=300s
   kubectl delete namespace "$namespace" --wait
   kubectl delete basemodel tiny-llama --ignore-not-found
-  kubectl delete hardwareprofile demo --ignore-not-found
+  kubectl delete hardwareprofile demo demo-cpu --ignore-not-found
   helm uninstall finetune-operator --namespace "$system" --wait
 }
 

@@ -8,7 +8,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 steps=$root/tests/e2e/steps
-order=(demo imports deletion object-store no-such-data lora two-nodes life retention crashes away clean)
+order=(demo imports deletion object-store no-such-data lora serving sharing two-nodes life retention crashes away clean)
 export CLUSTER=e2e PROFILE=${PROFILE:-dev}
 ns=demo
 
@@ -31,8 +31,8 @@ diagnose() {
   echo "--- what there is" >&2
   reach_cluster || return
   {
-    kubectl get nodes,pods,jobs,pvc,pv,finetunes,checkpoints -A -o wide
-    kubectl describe -n "$ns" finetunes
+    kubectl get nodes,pods,jobs,pvc,pv,finetunes,checkpoints,deployments.finetune.dev -A -o wide
+    kubectl describe -n "$ns" finetunes,deployments.finetune.dev
     kubectl describe -n "$ns" pods
     kubectl get events -A --sort-by=.lastTimestamp | tail -n 60
     kubectl logs -n finetune-system deployment/finetune-operator --tail=100

@@ -15,9 +15,9 @@ use tracing::{error, info};
 use super::check::signed;
 use super::report_client::ReportClient;
 use super::store::{Bucket, StoreError};
-use super::watch::redact::redact;
 use super::watch::series::History;
 use crate::checkpoint_files::{FsError, TrainerState, cut, decimal};
+use crate::protocol::redact::redact;
 use crate::protocol::{
     End, FilesState, MAX_REPORTED_CHECKPOINTS, Report, ReportedCheckpoint, ReportedProgress, RunConfig, env, paths,
 };

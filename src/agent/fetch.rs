@@ -1,8 +1,13 @@
 //! `agent fetch`: gets what a server needs before it starts. Looks at what lies on volumes, downloads what lies in stores, and compares
 //! downloaded weights with what was recorded of the checkpoint, to the last byte.
 
+mod parts;
+mod shared;
+
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -12,7 +17,8 @@ use super::prepare::PrepareError;
 use super::prepare::failure::{self, Role};
 use super::store::{Bucket, StoreError};
 use crate::checkpoint_files::{Manifest, Origin, RealFs, RelPath, inspect_weights, limits, manifest_name};
-use crate::protocol::{FetchConfig, Input, Store, env, exit};
+use crate::protocol::{FetchConfig, Input, Store, env, exit, paths};
+use shared::Wanted;
 
 /// What `agent fetch` is told beside its configuration.
 #[derive(Args, Clone, Debug)]
@@ -20,6 +26,34 @@ pub struct Arguments {
     /// Where the reason of a failure is written for Kubernetes.
     #[arg(long, default_value = "/dev/termination-log")]
     pub termination_log: PathBuf,
+    /// Where the token lies that proves which pod this is.
+    #[arg(long, default_value = paths::TOKEN, hide = true)]
+    pub token: PathBuf,
+    /// Where the exporter of a shared checkpoint is, whatever its name says.
+    #[arg(long, hide = true)]
+    pub exporter: Option<SocketAddr>,
+    /// Seconds without a byte after which a shared checkpoint is given up.
+    #[arg(long, default_value_t = 600, hide = true)]
+    pub patience: u64,
+}
+
+/// How the exporter of a shared checkpoint is reached.
+struct Connection {
+    token: PathBuf,
+    authority: String,
+    exporter: Option<SocketAddr>,
+    patience: Duration,
+}
+
+impl Connection {
+    fn new(arguments: &Arguments) -> Self {
+        Self {
+            token: arguments.token.clone(),
+            authority: std::env::var(env::REPORT_CA).unwrap_or_default(),
+            exporter: arguments.exporter,
+            patience: Duration::from_secs(arguments.patience),
+        }
+    }
 }
 
 /// Runs `agent fetch`.
@@ -27,7 +61,7 @@ pub async fn run(arguments: &Arguments) -> ExitCode {
     let text = std::env::var(env::FETCH_CONFIG).map_err(|error| error.to_string());
     let config = text.and_then(|text| serde_json::from_str::<FetchConfig>(&text).map_err(|error| error.to_string()));
     let ended = match config {
-        Ok(config) => fetch(&config).await,
+        Ok(config) => fetch(&config, &Connection::new(arguments)).await,
         Err(problem) => Err(PrepareError::Config { problem }),
     };
     let Err(error) = ended else { return ExitCode::SUCCESS };
@@ -41,13 +75,19 @@ pub async fn run(arguments: &Arguments) -> ExitCode {
 }
 
 /// Those first that only have to be looked at.
-async fn fetch(config: &FetchConfig) -> Result<(), PrepareError> {
+async fn fetch(config: &FetchConfig, connection: &Connection) -> Result<(), PrepareError> {
     let base = config.base_model.iter().map(|input| (Role::BaseModel, input));
     let mut inputs: Vec<_> = base.chain([(Role::Weights, &config.weights)]).collect();
     inputs.sort_by_key(|(_, input)| matches!(input, Input::Download { .. }));
     for (role, input) in inputs {
         let usable = inputs::make_usable(input, role.name()).await;
         usable.map_err(|source| PrepareError::Input { role, source })?;
+    }
+    if let Input::Shared { checkpoint, to, field } = &config.weights {
+        let digest = config.digest.as_deref().unwrap_or_default();
+        let wanted = Wanted { checkpoint, digest, to: Path::new(to), field };
+        let had = shared::get(&wanted, connection).await;
+        had.map_err(|source| PrepareError::Input { role: Role::Weights, source })?;
     }
     if let (Input::Download { store, to, field }, Some(digest)) = (&config.weights, &config.digest) {
         let failed =
@@ -65,7 +105,7 @@ async fn fetch(config: &FetchConfig) -> Result<(), PrepareError> {
 }
 
 /// The prefix that holds a folder, and the folder's name: its manifest lies beside it.
-fn beside(store: &Store) -> Option<(Store, String)> {
+pub(super) fn beside(store: &Store) -> Option<(Store, String)> {
     let (parent, name) = store.uri.trim_end_matches('/').rsplit_once('/')?;
     Some((Store { uri: parent.to_owned(), ..store.clone() }, name.to_owned()))
 }
@@ -155,7 +195,9 @@ mod tests {
             label: "volume://none/x".into(),
             field: "spec.checkpoint".into(),
         };
-        let error = fetch(&FetchConfig { weights, digest: None, base_model: None }).await.unwrap_err();
+        let arguments = Arguments { termination_log: "".into(), token: "".into(), exporter: None, patience: 0 };
+        let connection = Connection::new(&arguments);
+        let error = fetch(&FetchConfig { weights, digest: None, base_model: None }, &connection).await.unwrap_err();
         let failure = failure::of(&error);
         assert_eq!((failure.reason.as_str(), failure.user_error), ("CheckpointInvalid", true));
     }

@@ -71,6 +71,14 @@ pub enum InputError {
         /// What differs.
         problem: String,
     },
+    /// Its owner does not let it be used.
+    #[error("the checkpoint is not to be had: {problem}")]
+    NotPermitted {
+        /// Field of the spec it comes from.
+        field: String,
+        /// What the controller said.
+        problem: String,
+    },
     /// It could not be downloaded.
     #[error("{source}")]
     Store {
@@ -92,6 +100,7 @@ impl InputError {
             | Self::Unreadable { field, .. }
             | Self::Failed { field, .. }
             | Self::Damaged { field, .. }
+            | Self::NotPermitted { field, .. }
             | Self::Store { field, .. } => field,
         }
     }
@@ -109,7 +118,8 @@ pub async fn make_usable(input: &Input, what: &str) -> Result<(), InputError> {
             let bucket = Bucket::open(store).map_err(failed)?;
             bucket.download_prefix("", Path::new(to), what).await.map(drop).map_err(failed)
         }
-        Input::Hub { .. } => Ok(()),
+        // A shared checkpoint is had from its exporter, which `fetch` asks itself.
+        Input::Hub { .. } | Input::Shared { .. } => Ok(()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! What runs inside pods: it readies a training pod, watches it, and reads, checks and removes the
-//! files of runs. It knows no Kubernetes API; `watch`, `collect` and `import` speak to the report server.
+//! files of runs. It knows no Kubernetes API; `watch`, `collect`, `import`, `export` and `fetch` speak to the report server.
 
 pub mod check;
 pub mod collect;
+mod drain;
+pub mod export;
 pub mod fetch;
 pub mod import;
 pub mod inputs;
@@ -38,7 +40,9 @@ pub enum Command {
     Import(import::Arguments),
     /// Init container of a serving pod: get weights and base model, and compare them with what was recorded
     Fetch(fetch::Arguments),
-    /// Sidecar of a serving pod: say whether the server lists the model
+    /// Hand one checkpoint out to who has a capability for it
+    Export(export::Arguments),
+    /// Sidecar of a serving pod: say whether the server serves the model
     Serve(serve::Arguments),
     /// Remove files of a run
     Delete(remove::Arguments),
@@ -57,6 +61,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Collect(arguments) => collect::run(&arguments).await,
         Command::Import(arguments) => import::run(&arguments).await,
         Command::Fetch(arguments) => fetch::run(&arguments).await,
+        Command::Export(arguments) => export::run(&arguments).await,
         Command::Serve(arguments) => serve::run(&arguments).await,
         Command::Delete(arguments) => remove::run(&arguments).await,
         Command::Verify(arguments) => verify::run(&arguments).await,

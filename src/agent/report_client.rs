@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use reqwest::{Certificate, Client, StatusCode, redirect};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep};
 
 use crate::protocol::{Answer, MAX_REPORT_BYTES, REPORT_PATH, Report, env, paths};
@@ -85,9 +86,17 @@ impl ReportClient {
     /// # Errors
     /// When one of them is missing or cannot be used.
     pub fn from_env() -> Result<Self, ReportError> {
+        Self::from_env_with(paths::TOKEN)
+    }
+
+    /// Takes URL and CA from the environment, and the token from `token`.
+    ///
+    /// # Errors
+    /// When one of them is missing or cannot be used.
+    pub fn from_env_with(token: impl Into<PathBuf>) -> Result<Self, ReportError> {
         let read =
             |variable| std::env::var(variable).map_err(|error| ReportError::Environment { variable, problem: error.to_string() });
-        Self::new(&read(env::REPORT_URL)?, &read(env::REPORT_CA)?, paths::TOKEN)
+        Self::new(&read(env::REPORT_URL)?, &read(env::REPORT_CA)?, token)
     }
 
     /// Trusts `ca` (PEM) alone, and reads `token` anew for each report, since it is renewed in place.
@@ -108,8 +117,7 @@ impl ReportClient {
             .timeout(TIMEOUT)
             .build()
             .map_err(|error| bad_ca(format!("cannot be used ({error})")))?;
-        let url = format!("{}{REPORT_PATH}", url.trim_end_matches('/'));
-        Ok(Self { http, url, token: token.into() })
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), token: token.into() })
     }
 
     /// Sends one report, once.
@@ -117,14 +125,22 @@ impl ReportClient {
     /// # Errors
     /// Why it did not arrive; see [`ReportError::is_transient`].
     pub async fn post(&self, report: &Report) -> Result<Answer, ReportError> {
-        let body = serde_json::to_vec(report)?;
+        self.ask(REPORT_PATH, report).await
+    }
+
+    /// Posts a question to `path`, once.
+    ///
+    /// # Errors
+    /// Why there is no answer; see [`ReportError::is_transient`].
+    pub async fn ask<Q: Serialize + Sync, A: DeserializeOwned>(&self, path: &str, question: &Q) -> Result<A, ReportError> {
+        let body = serde_json::to_vec(question)?;
         if body.len() > MAX_REPORT_BYTES {
             return Err(ReportError::TooLarge { size: body.len() });
         }
         let token = tokio::fs::read_to_string(&self.token)
             .await
             .map_err(|source| ReportError::Token { path: self.token.clone(), source })?;
-        let request = self.http.post(&self.url).bearer_auth(token.trim());
+        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(token.trim());
         let request = request.header(http::header::CONTENT_TYPE, "application/json").body(body);
         let unreachable = |error: reqwest::Error| ReportError::Unreachable(chain(&error));
         let mut response = request.send().await.map_err(unreachable)?;

@@ -246,7 +246,7 @@ async fn warm(from: &Input, step: i64) -> Result<Choice, ResumeError> {
             let from = match from {
                 Input::Path { label, .. } => label.clone(),
                 Input::Download { store, .. } => store.uri.clone(),
-                Input::Hub { repo, .. } => repo.clone(),
+                Input::Shared { checkpoint: of, .. } | Input::Hub { repo: of, .. } => of.clone(),
             };
             return Err(ResumeError::Damaged { from, problem });
         }

@@ -1,4 +1,5 @@
-//! `agent serve`: the sidecar of a serving pod. Says whether the server beside it lists the model, by asking it.
+//! `agent serve`: the sidecar of a serving pod. Says whether the server beside it serves the model, by asking it: for its list of models,
+//! which must hold the exact name, or for a path where the server keeps no list.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -17,8 +18,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::agent::drain::drained;
 use crate::checkpoint_files::cut;
-use crate::protocol::{SERVE_ALIVE, SERVE_PORT, SERVE_READY};
+use crate::protocol::{SERVE_ALIVE, SERVE_DRAINED, SERVE_PORT, SERVE_READY};
 
 /// How long the server is waited for: less than a probe waits for us.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -80,12 +82,18 @@ async fn asked_to_stop() {
 fn router(question: Question) -> Router {
     let ready = |State(question): State<Arc<Question>>| async move {
         match question.answer().await {
-            Ok(()) => (StatusCode::OK, "the server lists the model\n".to_owned()),
+            Ok(()) => (StatusCode::OK, "the server serves the model\n".to_owned()),
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         }
     };
     let alive = || async { "alive\n" };
-    Router::new().route(SERVE_READY, get(ready)).route(SERVE_ALIVE, get(alive)).with_state(Arc::new(question))
+    let until_drained = |State(question): State<Arc<Question>>| async move {
+        drained(question.port).await;
+        "drained\n"
+    };
+    let router =
+        Router::new().route(SERVE_READY, get(ready)).route(SERVE_ALIVE, get(alive)).route(SERVE_DRAINED, get(until_drained));
+    router.with_state(Arc::new(question))
 }
 
 type Answer = Result<(), String>;
@@ -94,6 +102,7 @@ type Answer = Result<(), String>;
 struct Question {
     http: Client,
     url: String,
+    port: u16,
     model: Option<String>,
     last: Mutex<Option<(Instant, Answer)>>,
 }
@@ -105,7 +114,8 @@ impl Question {
         let path = path.map_or("", |path| path.trim_start_matches('/'));
         let url = format!("{}/{path}", arguments.server.trim_end_matches('/'));
         let model = arguments.model.clone().filter(|_| arguments.path.is_none());
-        Ok(Self { http, url, model, last: Mutex::default() })
+        let port = reqwest::Url::parse(&url).ok().and_then(|url| url.port_or_known_default()).unwrap_or_default();
+        Ok(Self { http, url, port, model, last: Mutex::default() })
     }
 
     /// Whether the model is served, as the server said a moment ago at most.

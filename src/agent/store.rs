@@ -3,6 +3,7 @@
 
 mod download;
 mod error;
+mod stream;
 mod upload;
 
 use std::sync::Arc;

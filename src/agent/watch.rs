@@ -19,7 +19,6 @@ pub mod part;
 pub mod places;
 pub mod posted;
 pub mod progress;
-pub mod redact;
 pub mod reporter;
 pub mod scan;
 pub mod schedule;

@@ -40,6 +40,24 @@ pub struct CheckpointPermissionSpec {
     pub project: String,
 }
 
+/// Every namespace, as a project.
+pub const EVERY_PROJECT: &str = "*";
+
+impl CheckpointPermissionSpec {
+    /// Whether the Checkpoint of that name, saved by the run of that name, may be used by `project`. The Checkpoint has to be of the
+    /// permission's own namespace: whoever asks looks for permissions only there.
+    #[must_use]
+    pub fn allows(&self, (checkpoint, run): (&str, Option<&str>), project: &str) -> bool {
+        let is_for = self.project == EVERY_PROJECT || self.project == project;
+        let is_about = match (&self.checkpoint, &self.fine_tune) {
+            (Some(named), None) => named.name == checkpoint,
+            (None, Some(named)) => run == Some(&named.name),
+            _ => false,
+        };
+        is_for && is_about
+    }
+}
+
 /// What is known of a permission.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -51,4 +69,28 @@ pub struct CheckpointPermissionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::condition::schema")]
     pub conditions: Vec<Condition>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permission_covers_what_it_names_for_whom_it_names_and_nothing_else() {
+        let named = |name: &str| Some(NameReference { name: name.into() });
+        let one = CheckpointPermissionSpec { checkpoint: named("bot-step-5"), project: "team-b".into(), ..Default::default() };
+        let all = CheckpointPermissionSpec { fine_tune: named("bot"), project: EVERY_PROJECT.into(), ..Default::default() };
+        let five = ("bot-step-5", Some("bot"));
+        assert!(one.allows(five, "team-b") && all.allows(five, "team-b") && all.allows(five, "anybody"));
+        for (permission, checkpoint, project) in [
+            (&one, five, "team-c"),
+            (&one, five, "*"),
+            (&one, ("bot-step-50", Some("bot")), "team-b"),
+            (&all, ("bot-step-5", Some("bot2")), "team-b"),
+            (&all, ("bot", None), "team-b"),
+            (&CheckpointPermissionSpec { project: "*".into(), ..Default::default() }, five, "team-b"),
+        ] {
+            assert!(!permission.allows(checkpoint, project), "{permission:?} {checkpoint:?} {project}");
+        }
+    }
 }

@@ -12,6 +12,11 @@ pub const STALLED: &str = "Stalled";
 /// The run has ended: succeeded, failed or stopped.
 pub const FINISHED: &str = "Finished";
 
+/// A checkpoint of the run is served by the Deployment that spec.autoDeploy made.
+pub const DEPLOYED: &str = "Deployed";
+/// An HTTPRoute leads from the installation's Gateway to the model.
+pub const ROUTED: &str = "Routed";
+
 /// Schema of a `conditions` list: keyed by type, at most 16.
 #[must_use]
 pub fn schema(_: &mut SchemaGenerator) -> Schema {

@@ -14,7 +14,7 @@ pub struct FineTuneStatus {
     /// observedGeneration is the generation of the spec this status was concluded from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// conditions: Ready, Reconciling, Stalled (kstatus) and Finished.
+    /// conditions: Ready, Reconciling, Stalled (kstatus), Finished, and Deployed where spec.autoDeploy asks for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::condition::schema")]
     pub conditions: Vec<Condition>,

@@ -10,6 +10,7 @@ mod fine_tune;
 mod fine_tune_history;
 mod fine_tune_status;
 mod hardware_profile;
+mod http_route;
 mod model_deployment;
 pub mod names;
 mod progress;
@@ -21,7 +22,7 @@ mod training_runtime;
 
 pub use base_model::{BaseModel, BaseModelSpec};
 pub use checkpoint::{AdapterFacts, Checkpoint, CheckpointPhase, CheckpointSpec, CheckpointStatus, RunReference, WeightsFormat};
-pub use checkpoint_permission::{CheckpointPermission, CheckpointPermissionSpec, CheckpointPermissionStatus};
+pub use checkpoint_permission::{CheckpointPermission, CheckpointPermissionSpec, CheckpointPermissionStatus, EVERY_PROJECT};
 pub use cost::Cost;
 pub use dataset::{Dataset, DatasetSpec};
 pub use fine_tune::{
@@ -31,6 +32,7 @@ pub use fine_tune::{
 pub use fine_tune_history::{AttemptLog, EarlierSaves, FineTuneHistory, FineTuneHistorySpec, HistoryEvent, Series};
 pub use fine_tune_status::{Attempt, Failure, FineTunePhase, FineTuneStatus, QueueStatus, Resolved};
 pub use hardware_profile::{Gpu, HardwareProfile, HardwareProfileSpec};
+pub use http_route::{HttpRoute, HttpRouteSpec, ParentReference};
 pub use model_deployment::{DeploymentPhase, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus};
 pub use progress::Progress;
 pub use reference::{CheckpointReference, ClaimReference, NameReference};

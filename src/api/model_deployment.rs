@@ -43,7 +43,7 @@ pub struct ModelDeploymentSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
-    /// modelName the server lists; `<finetune>-step-<n>` when absent.
+    /// modelName the server answers to; `<finetune>-step-<n>` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"))]
     pub model_name: Option<String>,
@@ -73,7 +73,7 @@ pub struct ModelDeploymentStatus {
     /// observedGeneration is the generation of the spec this status was concluded from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// conditions: Ready, Reconciling, Stalled (kstatus).
+    /// conditions: Ready, Reconciling, Stalled (kstatus), and Routed where the installation has a Gateway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::condition::schema")]
     pub conditions: Vec<Condition>,
@@ -84,15 +84,18 @@ pub struct ModelDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub url: Option<String>,
-    /// modelName the server lists.
+    /// modelName a client sends, and the server lists where it keeps a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub model_name: Option<String>,
+    /// checkpoint that every replica last served. While another one is rolled out, or could not be, this one is still served and stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointReference>,
     /// replicas that exist.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub replicas: i32,
-    /// readyReplicas that list the model.
+    /// readyReplicas that serve the model by its name.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub ready_replicas: i32,
@@ -113,9 +116,9 @@ pub enum DeploymentPhase {
     Pending,
     /// The servers start.
     Progressing,
-    /// Every replica lists the model.
+    /// Every replica serves the model.
     Ready,
-    /// Some replicas list the model.
+    /// Some replicas serve the model.
     Degraded,
     /// The model cannot be served.
     Failed,

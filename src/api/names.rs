@@ -33,6 +33,9 @@ pub const ROLE_DELETE: &str = "delete";
 /// Value of [`ROLE`]: serves a model.
 pub const ROLE_SERVE: &str = "serve";
 
+/// Value of [`ROLE`]: hands a checkpoint out to other namespaces.
+pub const ROLE_EXPORT: &str = "export";
+
 /// Label: name of the Deployment of ours an object works for.
 pub const DEPLOYMENT: &str = "finetune.dev/deployment";
 
@@ -42,11 +45,17 @@ pub const DEPLOYMENT_UID: &str = "finetune.dev/deployment-uid";
 /// Annotation: fingerprint of what was wanted when the object was written, so that defaults the API server fills in are no difference.
 pub const REVISION: &str = "finetune.dev/revision";
 
+/// Annotation of a Deployment of ours that a run made by itself: what it last wrote there, and what could not be served.
+pub const AUTO_DEPLOY: &str = "finetune.dev/auto-deploy";
+
 /// Annotation of a serving pod: value of `restarts` it was made for.
 pub const RESTARTS: &str = "finetune.dev/restarts";
 
 /// Annotation of a serving pod: name of the Checkpoint it serves.
 pub const CHECKPOINT: &str = "finetune.dev/checkpoint";
+
+/// Annotation of a serving pod: namespace of the Checkpoint it serves, where that is another than its own.
+pub const CHECKPOINT_NAMESPACE: &str = "finetune.dev/checkpoint-namespace";
 
 /// Label: uid of the Checkpoint a Job or claim serves.
 pub const CHECKPOINT_UID: &str = "finetune.dev/checkpoint-uid";

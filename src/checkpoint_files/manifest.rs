@@ -118,7 +118,7 @@ impl Manifest {
             resumable: inspection.resumable,
             servable: inspection.servable,
             saved_at: saved_at.unwrap_or(Timestamp::UNIX_EPOCH),
-            digest: digest(&files),
+            digest: digest_of(&files),
             files,
             metrics: inspection.metrics.clone(),
             adapter: inspection.adapter.clone(),
@@ -155,7 +155,7 @@ impl Manifest {
             Err("it lists a path outside the checkpoint")
         } else if paths.len() != self.files.len() || self.files.len() > limits::ENTRIES {
             Err("it lists a file twice, or too many files")
-        } else if digest(&self.files) != self.digest {
+        } else if digest_of(&self.files) != self.digest {
             Err("its digest does not match its files")
         } else {
             Ok(self)
@@ -190,8 +190,9 @@ impl Manifest {
     }
 }
 
-/// The digest of a list of files: a line `<sha256>  <size>  <path>` each, ordered by path.
-fn digest(files: &[ManifestFile]) -> String {
+/// The digest of a list of files, in any order: a line `<sha256>  <size>  <path>` each, ordered by path.
+#[must_use]
+pub fn digest_of(files: &[ManifestFile]) -> String {
     let mut ordered: Vec<_> = files.iter().collect();
     ordered.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     let mut hasher = Sha256::new();

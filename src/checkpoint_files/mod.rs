@@ -28,7 +28,7 @@ pub use fs::{FileSystem, FsError, Kind, Metadata, Names};
 pub use inspect::{Format, Inspection, as_report, inspect, inspect_weights};
 pub use layout::{Layout, checkpoint_steps, step_of};
 pub use listing::FileFact;
-pub use manifest::{Manifest, ManifestFile, Origin, manifest_name};
+pub use manifest::{Manifest, ManifestFile, Origin, digest_of, manifest_name};
 pub use path::{BadPath, RelPath};
 pub use real_fs::RealFs;
 pub use reason::Reason;

@@ -2,10 +2,12 @@
 
 mod error;
 mod events;
+mod verbs;
 
 pub use error::{Class, Error};
 
 use events::Events;
+use verbs::{apply, create, delete, ignore_gone};
 
 use std::{
     fmt::Debug,
@@ -15,19 +17,19 @@ use std::{
 
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1},
+    api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1, policy::v1 as policy},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+    api::{Patch, PatchParams},
 };
 use moka::future::Cache;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    api::{Checkpoint, names},
-    plan::{Change, Child, ChildKind, ChildReference, Notice},
+    api::{Checkpoint, CheckpointPermission, HttpRoute, ModelDeployment, names},
+    plan::{Change, Child, ChildKind, ChildReference, Notice, Redeployment},
 };
 
 /// Field manager of what the controller writes.
@@ -44,6 +46,15 @@ pub trait Subject:
 impl<K> Subject for K where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync
 {
+}
+
+/// An object after a write to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It has this version.
+    Version(String),
+    /// It is let go: the server needs no finalizer of it any more.
+    Gone,
 }
 
 /// The cluster, as something to write to.
@@ -67,18 +78,19 @@ impl Cluster {
         Self { client, events, deleted, applied }
     }
 
-    /// Carries out `changes` in order; stops at the first that fails. Returns the version of the subject after the last write to it.
+    /// Carries out `changes` in order; stops at the first that fails. Returns the subject after the last write to it.
     ///
     /// # Errors
     /// The first write that failed, with the object it was about.
-    pub async fn apply<K: Subject>(&self, subject: &K, changes: &[Change]) -> Result<Option<String>, Error> {
-        let mut version = None;
+    pub async fn apply<K: Subject>(&self, subject: &K, changes: &[Change]) -> Result<Option<After>, Error> {
+        let mut after = None;
         for change in changes {
             match change {
-                Change::AddFinalizer(finalizer) => version = Some(self.write_finalizer(subject, finalizer, true).await?),
-                Change::RemoveFinalizer(finalizer) => version = Some(self.write_finalizer(subject, finalizer, false).await?),
+                Change::AddFinalizer(finalizer) => after = Some(self.write_finalizer(subject, finalizer, true).await?),
+                Change::RemoveFinalizer(finalizer) => after = Some(self.write_finalizer(subject, finalizer, false).await?),
                 Change::CreateOnce(child) => self.create_once(subject, child).await?,
                 Change::Apply { child, uid } => self.apply_child(subject, child, uid.as_deref()).await?,
+                Change::Redeploy(wanted) => self.redeploy(subject, wanted).await?,
                 Change::Delete(reference) => self.delete(subject, reference).await?,
                 Change::MarkBest { name, uid, best } => self.mark_best(subject, (name, uid), *best).await?,
                 Change::ReleaseCheckpoint { name, uid, finalizers } => {
@@ -86,14 +98,14 @@ impl Cluster {
                 }
             }
         }
-        Ok(version)
+        Ok(after)
     }
 
-    /// Writes the status; returns the version of the object after it. `owned` is the status without the fields that are not ours.
+    /// Writes the status; returns the object after it. `owned` is the status without the fields that are not ours.
     ///
     /// # Errors
     /// When the API server refuses it, or the object is gone or another one by now.
-    pub async fn write_status<K: Subject>(&self, subject: &K, owned: serde_json::Value) -> Result<String, Error> {
+    pub async fn write_status<K: Subject>(&self, subject: &K, owned: serde_json::Value) -> Result<After, Error> {
         let body = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
@@ -106,7 +118,7 @@ impl Cluster {
             .patch_status(&subject.name_any(), &params, &Patch::Apply(body))
             .await
             .map_err(|source| Error::write("status of", subject, source))?;
-        Ok(written.resource_version().unwrap_or_default())
+        Ok(After::Version(written.resource_version().unwrap_or_default()))
     }
 
     /// Tells people, without making anybody wait: what cannot be told is logged and forgotten.
@@ -124,7 +136,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &subject.namespace().unwrap_or_default())
     }
 
-    async fn write_finalizer<K: Subject>(&self, subject: &K, finalizer: &str, wanted: bool) -> Result<String, Error> {
+    async fn write_finalizer<K: Subject>(&self, subject: &K, finalizer: &str, wanted: bool) -> Result<After, Error> {
         let mut all: Vec<String> = subject.finalizers().iter().filter(|known| *known != finalizer).cloned().collect();
         if wanted {
             all.push(finalizer.to_owned());
@@ -135,8 +147,10 @@ impl Cluster {
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let written = self.subject_api(subject).patch(&subject.name_any(), &params, &patch).await;
         match written {
-            Ok(object) => Ok(object.resource_version().unwrap_or_default()),
-            Err(kube::Error::Api(status)) if !wanted && status.is_not_found() => Ok(String::new()),
+            // The last finalizer of an object that is being deleted ends it; the answer carries the version from before.
+            Ok(object) if object.finalizers().is_empty() && object.meta().deletion_timestamp.is_some() => Ok(After::Gone),
+            Ok(object) => Ok(After::Version(object.resource_version().unwrap_or_default())),
+            Err(kube::Error::Api(status)) if !wanted && status.is_not_found() => Ok(After::Gone),
             Err(source) => Err(Error::write("finalizer of", subject, source)),
         }
     }
@@ -156,7 +170,15 @@ impl Cluster {
                 let api: Api<corev1::Service> = self.beside(subject);
                 create(&api, service.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
             }
-            Child::Workload(_) => self.apply_child(subject, child, None).await,
+            Child::Served(deployment) => {
+                let api: Api<ModelDeployment> = self.beside(subject);
+                create(&api, deployment.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
+            }
+            Child::Permission(permission) => {
+                let api: Api<CheckpointPermission> = self.beside(subject);
+                create(&api, permission.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
+            }
+            Child::Workload(_) | Child::Budget(_) | Child::Route(_) => self.apply_child(subject, child, None).await,
         }
     }
 
@@ -173,7 +195,13 @@ impl Cluster {
                 apply(&self.beside::<apps::Deployment, K>(subject), workload.as_ref(), (uid, &owner)).await
             }
             Child::Service(service) => apply(&self.beside::<corev1::Service, K>(subject), service.as_ref(), (uid, &owner)).await,
-            Child::Job(_) | Child::Claim(_) => Box::pin(self.create_once(subject, child)).await,
+            Child::Budget(budget) => {
+                apply(&self.beside::<policy::PodDisruptionBudget, K>(subject), budget.as_ref(), (uid, &owner)).await
+            }
+            Child::Route(route) => apply(&self.beside::<HttpRoute, K>(subject), route.as_ref(), (uid, &owner)).await,
+            Child::Job(_) | Child::Claim(_) | Child::Permission(_) | Child::Served(_) => {
+                Box::pin(self.create_once(subject, child)).await
+            }
         }?;
         if let Some(uid) = known {
             self.applied.insert(uid, wanted).await;
@@ -189,6 +217,11 @@ impl Cluster {
             ChildKind::Job => delete(&self.beside::<batch::Job, K>(subject), reference).await,
             ChildKind::Claim => delete(&self.beside::<corev1::PersistentVolumeClaim, K>(subject), reference).await,
             ChildKind::Checkpoint => delete(&self.beside::<Checkpoint, K>(subject), reference).await,
+            ChildKind::Served => delete(&self.beside::<ModelDeployment, K>(subject), reference).await,
+            ChildKind::Budget => delete(&self.beside::<policy::PodDisruptionBudget, K>(subject), reference).await,
+            ChildKind::Permission => delete(&self.beside::<CheckpointPermission, K>(subject), reference).await,
+            ChildKind::Workload => delete(&self.beside::<apps::Deployment, K>(subject), reference).await,
+            ChildKind::Service => delete(&self.beside::<corev1::Service, K>(subject), reference).await,
         }?;
         self.deleted.insert(reference.uid.clone(), ()).await;
         Ok(())
@@ -199,6 +232,20 @@ impl Cluster {
         let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "status": {"best": best}}));
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         ignore_gone(api.patch_status(name, &params, &patch).await.map(|_| ()), "status of Checkpoint", name)
+    }
+
+    /// With the version it was decided from, so that an edit of a person that comes between is seen first.
+    async fn redeploy<K: Subject>(&self, subject: &K, wanted: &Redeployment) -> Result<(), Error> {
+        let mut spec = json!({"checkpoint": {"name": wanted.checkpoint, "namespace": null}, "type": wanted.type_});
+        if let Some(replicas) = wanted.replicas {
+            spec["replicas"] = replicas.into();
+        }
+        let annotations = json!({names::AUTO_DEPLOY: wanted.note});
+        let metadata = json!({"uid": wanted.uid, "resourceVersion": wanted.version, "annotations": annotations});
+        let patch: Patch<serde_json::Value> = Patch::Merge(json!({"metadata": metadata, "spec": spec}));
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let written = self.beside::<ModelDeployment, K>(subject).patch(&wanted.name, &params, &patch).await;
+        ignore_gone(written.map(|_| ()), "spec of Deployment", &wanted.name)
     }
 
     async fn release_checkpoint<K: Subject>(
@@ -220,62 +267,4 @@ fn digest(child: &Child) -> u64 {
     let mut hasher = DefaultHasher::new();
     format!("{child:?}").hash(&mut hasher);
     hasher.finish()
-}
-
-/// Creates `child`; one of that name that `is_ours` already is fine.
-async fn create<C: Subject>(api: &Api<C>, child: &C, is_ours: impl Fn(&C) -> bool) -> Result<(), Error> {
-    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-    match api.create(&params, child).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let found = api.get(&child.name_any()).await.map_err(|source| Error::write("get", child, source))?;
-            if is_ours(&found) {
-                return Ok(());
-            }
-            Err(Error::NameTaken { kind: C::kind(&()).into_owned(), name: child.name_any() })
-        }
-        Err(source) => Err(Error::write("create", child, source)),
-    }
-}
-
-/// Brings the child of that uid up to date, or makes one where there is none. What is there and not ours is never touched: it is looked for
-/// first, and nothing is forced when a child is made.
-async fn apply<C: Subject>(api: &Api<C>, child: &C, (uid, owner): (Option<&str>, &str)) -> Result<(), Error> {
-    let name = child.name_any();
-    if uid.is_none()
-        && let Some(found) = api.get_opt(&name).await.map_err(|source| Error::write("get", child, source))?
-    {
-        if found.owner_references().iter().any(|reference| reference.uid == owner) {
-            return Ok(());
-        }
-        let was_ours = found.labels().get(names::DEPLOYMENT) == Some(&name);
-        let kind = C::kind(&()).into_owned();
-        return Err(if was_ours { Error::Leaving { kind, name } } else { Error::NameTaken { kind, name } });
-    }
-    let mut body = child.clone();
-    body.meta_mut().uid = uid.map(ToOwned::to_owned);
-    let params = PatchParams { force: uid.is_some(), ..PatchParams::apply(MANAGER) };
-    let written = api.patch(&name, &params, &Patch::Apply(&body)).await;
-    written.map(|_| ()).map_err(|source| Error::write("apply", child, source))
-}
-
-/// Deletes exactly the object of that uid; one that is gone, or another by now, is fine.
-async fn delete<C: Subject>(api: &Api<C>, reference: &ChildReference) -> Result<(), Error> {
-    let params = DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Foreground).filter(|_| reference.kind == ChildKind::Job),
-        preconditions: Some(Preconditions { uid: Some(reference.uid.clone()), resource_version: None }),
-        ..DeleteParams::default()
-    };
-    match api.delete(&reference.name, &params).await {
-        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
-        other => ignore_gone(other.map(|_| ()), C::kind(&()).as_ref(), &reference.name),
-    }
-}
-
-fn ignore_gone(result: Result<(), kube::Error>, what: &str, name: &str) -> Result<(), Error> {
-    match result {
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(source) => Err(Error::Write { what: what.to_owned(), name: name.to_owned(), source: Box::new(source) }),
-        Ok(()) => Ok(()),
-    }
 }

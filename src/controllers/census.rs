@@ -80,7 +80,7 @@ mod tests {
     async fn dashboard_and_alerts_ask_for_metrics_that_exist() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_from(Config::new("http://localhost:1".parse().unwrap())).unwrap();
-        let (world, _wakes, _watches) = World::watch(&client, None);
+        let (world, _wakes, _watches) = World::watch(&client, None, false);
         let (metrics, reports) = (Metrics::default(), ReportMetrics::default());
         metrics.register(|registry| {
             reports.register(registry);

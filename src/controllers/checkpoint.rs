@@ -7,12 +7,13 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     shell::{Planned, Shell},
-    usage::users,
+    usage::{consumers, is_held, users},
+    world::owned_by,
 };
 use crate::{
     api::{Checkpoint, CheckpointStatus, names},
     cluster::{Class, Error},
-    plan::{self, Plan, checkpoint::ObservedCheckpoint},
+    plan::{self, Plan, checkpoint::ObservedCheckpoint, names::exporter},
     settings::Settings,
 };
 
@@ -31,6 +32,7 @@ impl Planned for Checkpoint {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
             trains && phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
         };
+        let consumers = consumers(world, checkpoint);
         ObservedCheckpoint {
             fine_tune: run
                 .and_then(|run| world.fine_tunes.get(&ObjectRef::new(&run.name).within(&namespace)))
@@ -43,6 +45,10 @@ impl Planned for Checkpoint {
                 .volume
                 .as_ref()
                 .and_then(|volume| world.claims.get(&ObjectRef::new(&volume.claim_name).within(&namespace))),
+            held: !consumers.is_empty() && is_held(world, checkpoint),
+            consumers,
+            exporter: owned_by(&world.serving.workloads, &exporter(&uid), &namespace, &uid),
+            exporter_service: owned_by(&world.serving.services, &exporter(&uid), &namespace, &uid),
             users: if checkpoint.metadata.deletion_timestamp.is_some() { users(world, checkpoint) } else { Vec::new() },
             namespace_terminating: false,
             checkpoint: Arc::clone(checkpoint),

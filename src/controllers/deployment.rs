@@ -4,18 +4,22 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as corev1;
-use kube::{
-    Resource, ResourceExt,
-    runtime::reflector::{ObjectRef, Store},
-};
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
-use super::shell::{Planned, Shell};
+use super::{
+    shell::{Planned, Shell},
+    usage::{is_held, is_training, may_use},
+    world::owned_by,
+};
 use crate::{
-    api::{ModelDeployment, ModelDeploymentStatus, names},
+    api::{ModelDeployment, ModelDeploymentStatus},
     cluster::{Class, Error},
     plan::{
         self, Plan, Problem,
-        deployment::{ObservedDeployment, claims_of},
+        deployment::{
+            ObservedDeployment, claims_of,
+            permission::{self, Permissions},
+        },
     },
     settings::Settings,
 };
@@ -29,23 +33,30 @@ impl Planned for ModelDeployment {
         let (uid, name) = (deployment.uid().unwrap_or_default(), deployment.name_any());
         let namespace = deployment.namespace().unwrap_or_default();
         let reference = &deployment.spec.checkpoint;
-        let is_near = reference.namespace.as_ref().is_none_or(|theirs| *theirs == namespace);
-        let checkpoint = world.checkpoints.store().get(&ObjectRef::new(&reference.name).within(&namespace)).filter(|_| is_near);
+        let owner = reference.namespace.as_deref().unwrap_or(&namespace);
+        let wanted = may_use(world, (owner, &reference.name), &namespace);
+        let checkpoint = world.checkpoints.store().get(&ObjectRef::new(&reference.name).within(owner)).filter(|_| wanted);
         let base = checkpoint.as_ref().map(|checkpoint| ObjectRef::new(&checkpoint.spec.base_model.name));
         let mut observed = ObservedDeployment {
             base_model: base.and_then(|base| world.base_models.get(&base)),
             checkpoint,
+            permissions: Permissions { wanted, ..Permissions::default() },
             runtimes: world.serving.runtimes.state(),
             hardware: world.hardware.state(),
             claims: BTreeMap::new(),
             holders: Vec::new(),
             workload: owned_by(&world.serving.workloads, &name, &namespace, &uid),
             service: owned_by(&world.serving.services, &name, &namespace, &uid),
+            budget: owned_by(&world.serving.budgets, &name, &namespace, &uid),
+            route: world.serving.routes.look(|routes| owned_by(routes, &name, &namespace, &uid)),
             pods: world.pods.get(&uid),
             refusal: None,
             namespace_terminating: false,
             deployment: Arc::clone(deployment),
         };
+        let served = permission::served_elsewhere(&observed).map(|(name, owner)| may_use(world, (owner, name), &namespace));
+        observed.permissions.served = served.unwrap_or_default();
+        observed.permissions.held = owner != namespace && observed.checkpoint.as_ref().is_some_and(|found| is_held(world, found));
         let claim = |name: String| Some((name.clone(), world.claims.get(&ObjectRef::new(&name).within(&namespace))?));
         observed.claims = observed.claim_names().into_iter().filter_map(claim).collect();
         if observed.claims.keys().any(|claim| !observed.mounts(claim)) {
@@ -83,22 +94,6 @@ impl Planned for ModelDeployment {
         }
         true
     }
-}
-
-/// The child of that name, when it is the child of that very owner.
-fn owned_by<K>(store: &Store<K>, name: &str, namespace: &str, owner: &str) -> Option<Arc<K>>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + 'static,
-{
-    let found = store.get(&ObjectRef::new(name).within(namespace))?;
-    found.owner_references().iter().any(|reference| reference.uid == owner).then_some(found)
-}
-
-fn is_training(pod: &corev1::Pod, namespace: &str) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    pod.namespace().as_deref() == Some(namespace)
-        && pod.labels().get(names::ROLE).is_some_and(|role| role == names::ROLE_TRAIN)
-        && phase == Some("Running")
 }
 
 fn mounts_any(pod: &corev1::Pod, claims: &BTreeMap<String, Arc<corev1::PersistentVolumeClaim>>) -> bool {

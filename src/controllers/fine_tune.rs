@@ -49,6 +49,8 @@ impl Planned for FineTune {
             pods: world.pods.get(&uid),
             checkpoints: world.checkpoints.get(&uid),
             used_checkpoints: BTreeSet::new(),
+            deployment: world.deployments.get(&ObjectRef::new(&fine_tune.name_any()).within(&namespace)),
+            permission: world.permission_of(&namespace, &uid),
             places: BTreeMap::new(),
             last_status_write: shell.pace.last_write(&**fine_tune).map(|written| written.at),
             namespace_terminating: false,

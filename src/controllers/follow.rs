@@ -42,8 +42,12 @@ impl Follow<'_> {
         writer: Writer<K>,
         touch: impl Fn(&World, &K, bool) + Send + 'static,
     ) -> Driver {
-        let config = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
-        follow(self.api(), config, writer, self.world, touch)
+        follow(self.api(), Self::of_us(), writer, self.world, touch)
+    }
+
+    /// Picks the objects we made.
+    pub fn of_us() -> watcher::Config {
+        watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER))
     }
 
     /// Every object of a kind without a namespace.
@@ -51,7 +55,8 @@ impl Follow<'_> {
         follow(Api::all(self.client.clone()), watcher::Config::default(), writer, self.world, touch)
     }
 
-    fn api<K: Watched<Scope = NamespaceResourceScope>>(&self) -> Api<K> {
+    /// Where to look for a namespaced kind.
+    pub fn api<K: Watched<Scope = NamespaceResourceScope>>(&self) -> Api<K> {
         self.namespace.map_or_else(|| Api::all(self.client.clone()), |namespace| Api::namespaced(self.client.clone(), namespace))
     }
 }

@@ -11,6 +11,7 @@ mod leader;
 mod probes;
 mod process;
 mod queues;
+mod routes;
 mod runner;
 mod shell;
 mod usage;

@@ -17,7 +17,7 @@ use crate::{
     api::Output,
     cluster::Cluster,
     reports,
-    settings::Settings,
+    settings::{Gateway, Settings},
     telemetry::{self, Metrics},
 };
 
@@ -66,6 +66,9 @@ pub struct Arguments {
     /// Seconds between two looks into a Kueue queue while a run waits in it
     #[arg(long, env = "FINETUNE_QUEUE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     queue_seconds: u32,
+    /// Gateway of the Gateway API that leads to served models, as NAMESPACE/NAME; none when absent
+    #[arg(long, env = "FINETUNE_GATEWAY")]
+    gateway: Option<Gateway>,
     /// Elect one replica that writes; without it every replica does, so run only one
     #[arg(long, env = "FINETUNE_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
     leader_election: bool,
@@ -116,7 +119,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let client = connect().await.map_err(|error| Error::NoCluster(Box::new(error)))?;
     let metrics = Arc::new(Metrics::default());
     let (stop, stopped) = watch::channel(false);
-    let (world, wakes, watches) = World::watch(&client, arguments.watch_namespace.as_deref());
+    let (world, wakes, watches) = World::watch(&client, arguments.watch_namespace.as_deref(), arguments.gateway.is_some());
     let authority = reports::ensure_authority(&client, &arguments.namespace).await?;
     let settings = Arc::new(arguments.settings(&authority.ca_pem));
     tokio::spawn(watches);
@@ -194,6 +197,8 @@ fn reports_of(client: &Client, world: &Arc<World>, metrics: &Metrics, arguments:
         pods: world.pods.store().clone(),
         jobs: world.jobs.store().clone(),
         histories: world.histories.clone(),
+        permissions: world.serving.permissions.clone(),
+        deployments: world.deployments.clone(),
         complete: world.readiness(),
     };
     let host = arguments.report_host();
@@ -218,6 +223,7 @@ impl Arguments {
             divergence_points: (self.divergence_points > 0).then_some(self.divergence_points),
             grace_seconds: self.grace_period,
             queue_seconds: self.queue_seconds,
+            gateway: self.gateway.clone(),
         }
     }
 

@@ -17,7 +17,7 @@ use kube::{
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
-    cluster::{self, Class, Subject},
+    cluster::{self, After, Class, Subject},
     plan::Next,
     telemetry::Metrics,
 };
@@ -41,8 +41,9 @@ pub struct Pace {
 /// Our last write to an object.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// The version it had afterwards.
-    pub version: u64,
+    uid: Option<String>,
+    /// The version it had afterwards; none when that let it go.
+    version: Option<u64>,
     /// When that was.
     pub at: jiff::Timestamp,
 }
@@ -54,21 +55,29 @@ impl Pace {
     }
 
     /// Remembers a write, so that an older view of the object is recognised.
-    pub fn wrote<K: Subject>(&self, object: &K, version: &str, at: jiff::Timestamp) {
-        let Ok(version) = version.parse() else { return };
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key(object), Written { version, at });
+    pub fn wrote<K: Subject>(&self, object: &K, after: &After, at: jiff::Timestamp) {
+        let version = match after {
+            After::Gone => None,
+            After::Version(version) => match version.parse() {
+                Ok(version) => Some(version),
+                Err(_) => return,
+            },
+        };
+        let written = Written { uid: object.uid(), version, at };
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key(object), written);
     }
 
     /// Our last write to an object.
     pub fn last_write<K: Subject>(&self, object: &K) -> Option<Written> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).get(&key(object)).cloned()
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.get(&key(object)).filter(|written| written.uid == object.uid()).cloned()
     }
 
-    /// Whether `object` is older than what we last wrote: the newer one is on its way and will wake us.
+    /// Whether `object` is older than what we last wrote: the newer one is on its way and will wake us. Of one that was let go only its end is.
     pub fn is_stale<K: Subject>(&self, object: &K) -> bool {
-        let version = object.resource_version().and_then(|version| version.parse::<u64>().ok());
-        let last = self.last_write(object);
-        matches!((version, last), (Some(version), Some(last)) if version < last.version)
+        let Some(last) = self.last_write(object) else { return false };
+        let seen = object.resource_version().and_then(|version| version.parse::<u64>().ok());
+        last.version.is_none_or(|version| seen.is_some_and(|seen| seen < version))
     }
 
     /// Forgets an object that is gone.
@@ -165,4 +174,32 @@ fn requests<K: Subject>(
         let reference = wakes.recv().await?;
         Some((Ok(ReconcileRequest { obj_ref: reference, reason: ReconcileReason::Unknown }), wakes))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::FineTune;
+
+    fn seen(uid: &str, version: &str) -> FineTune {
+        let spec = json!({"baseModel": {"name": "tiny"}, "dataset": {"name": "data"}});
+        let metadata = json!({"name": "a", "namespace": "ns", "uid": uid, "resourceVersion": version});
+        serde_json::from_value(
+            json!({"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTune", "metadata": metadata, "spec": spec}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn what_was_let_go_is_not_looked_at_again_and_its_namesake_is() {
+        let (pace, now) = (Pace::new(Arc::default()), jiff::Timestamp::UNIX_EPOCH);
+        pace.wrote(&seen("one", "5"), &After::Version("9".into()), now);
+        let stale = |uid, version| pace.is_stale(&seen(uid, version));
+        assert_eq!((stale("one", "8"), stale("one", "9"), stale("one", "10")), (true, false, false));
+        // The answer to the write that lets an object go still carries the version from before.
+        pace.wrote(&seen("one", "9"), &After::Gone, now);
+        assert_eq!((stale("one", "9"), stale("one", "10"), stale("two", "11")), (true, true, false));
+    }
 }

@@ -65,12 +65,12 @@ impl<K: Planned> Reconciler<K> for Shell {
 impl Shell {
     async fn carry_out<K: Planned>(&self, object: &K, observed: &K::Observed) -> Result<Next, Error> {
         let plan = K::plan(observed, &self.settings, Timestamp::now());
-        if let Some(version) = self.cluster.apply(object, &plan.changes).await? {
-            self.pace.wrote(object, &version, Timestamp::now());
+        if let Some(after) = self.cluster.apply(object, &plan.changes).await? {
+            self.pace.wrote(object, &after, Timestamp::now());
         }
         if let Some(status) = plan.status.filter(|status| *status != object.status()) {
-            let version = self.cluster.write_status(object, K::owned(status)).await?;
-            self.pace.wrote(object, &version, Timestamp::now());
+            let after = self.cluster.write_status(object, K::owned(status)).await?;
+            self.pace.wrote(object, &after, Timestamp::now());
         }
         self.cluster.publish(object, &plan.notices);
         Ok(plan.next)

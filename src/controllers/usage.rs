@@ -1,24 +1,94 @@
-//! Who uses a checkpoint, and so keeps it from going.
+//! Who uses a checkpoint, and so keeps it from going; and who may.
 
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1 as corev1;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::world::World;
-use crate::api::{Checkpoint, CheckpointReference, condition};
+use crate::{
+    api::{Checkpoint, CheckpointReference, ModelDeployment, condition, names},
+    plan::deployment::claims_of,
+};
 
-/// Deployments that serve a checkpoint and unfinished runs that start from it, as `kind/name`.
+/// Deployments that are to serve a checkpoint, or do so until another one is served, and unfinished runs that start from it, as `kind/name`, or
+/// `kind/namespace/name` where that is another.
 pub fn users(world: &World, checkpoint: &Checkpoint) -> Vec<String> {
-    let (name, namespace) = (checkpoint.name_any(), checkpoint.namespace());
-    let is_meant = |reference: &CheckpointReference, theirs: Option<String>| {
-        reference.name == name && reference.namespace.clone().or(theirs) == namespace
-    };
+    let namespace = checkpoint.namespace();
     let serving = world.deployments.state().into_iter().filter_map(|deployment| {
-        let used = is_meant(&deployment.spec.checkpoint, deployment.namespace());
+        let used = deployment.namespace() == namespace && serves(checkpoint, &deployment);
         used.then(|| format!("deployments.finetune.dev/{}", deployment.name_any()))
     });
+    let elsewhere = consumers(world, checkpoint).into_iter().map(|name| format!("deployments.finetune.dev/{name}"));
     let starting = world.fine_tunes.state().into_iter().filter_map(|run| {
         let finished = run.status.as_ref().is_some_and(|status| condition::is_true(&status.conditions, condition::FINISHED));
         let reference = run.spec.start_from.checkpoint.as_ref()?;
-        (!finished && is_meant(reference, run.namespace())).then(|| format!("finetunes/{}", run.name_any()))
+        let used = !finished && run.namespace() == namespace && is_meant(checkpoint, reference, namespace.clone());
+        used.then(|| format!("finetunes/{}", run.name_any()))
     });
-    serving.chain(starting).collect()
+    serving.chain(elsewhere).chain(starting).collect()
+}
+
+/// Deployments of other namespaces that serve a checkpoint and may, as `namespace/name`. One that may not holds nothing of somebody else.
+pub fn consumers(world: &World, checkpoint: &Checkpoint) -> Vec<String> {
+    let (name, namespace) = (checkpoint.name_any(), checkpoint.namespace().unwrap_or_default());
+    let asks = |deployment: &ModelDeployment| {
+        deployment.metadata.deletion_timestamp.is_none()
+            && deployment.metadata.namespace.as_ref() != Some(&namespace)
+            && serves(checkpoint, deployment)
+    };
+    let asking = world.deployments.state_filter(asks).into_iter();
+    let mut permitted: Vec<_> = asking
+        .filter_map(|deployment| Some((deployment.namespace()?, deployment.name_any())))
+        .filter(|(project, _)| may_use(world, (&namespace, &name), project))
+        .map(|(project, name)| format!("{project}/{name}"))
+        .collect();
+    permitted.sort_unstable();
+    permitted
+}
+
+/// Whether `project` may use the checkpoint of that namespace and name: its own always, those of others with a permission of theirs.
+pub fn may_use(world: &World, (namespace, name): (&str, &str), project: &str) -> bool {
+    if namespace == project {
+        return true;
+    }
+    let checkpoint = world.checkpoints.store().get(&ObjectRef::new(name).within(namespace));
+    let run = checkpoint.as_ref().and_then(|checkpoint| checkpoint.spec.fine_tune.as_ref()).map(|run| run.name.as_str());
+    let permits = world.serving.permissions.find(|permission| {
+        permission.metadata.namespace.as_deref() == Some(namespace)
+            && permission.metadata.deletion_timestamp.is_none()
+            && permission.spec.allows((name, run), project)
+    });
+    permits.is_some()
+}
+
+/// Whether a training pod holds the volume of a checkpoint, and no second node can mount it.
+pub fn is_held(world: &World, checkpoint: &Checkpoint) -> bool {
+    let namespace = checkpoint.namespace().unwrap_or_default();
+    let Some(volume) = &checkpoint.spec.storage.volume else { return false };
+    let claim = world.claims.get(&ObjectRef::new(&volume.claim_name).within(&namespace));
+    let modes = claim.and_then(|claim| claim.spec.as_ref()?.access_modes.clone()).unwrap_or_default();
+    let single = !modes.is_empty() && modes.iter().all(|mode| mode.starts_with("ReadWriteOnce"));
+    let holds = |pod: &corev1::Pod| {
+        let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        is_training(pod, &namespace) && claims_of(&mut volumes).any(|held| held == volume.claim_name)
+    };
+    single && world.pods.store().find(holds).is_some()
+}
+
+/// Whether a pod trains, in that namespace.
+pub fn is_training(pod: &corev1::Pod, namespace: &str) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.namespace().as_deref() == Some(namespace)
+        && pod.labels().get(names::ROLE).is_some_and(|role| role == names::ROLE_TRAIN)
+        && phase == Some("Running")
+}
+
+/// Whether a Deployment is to serve the checkpoint, or does so until another one is served.
+fn serves(checkpoint: &Checkpoint, deployment: &ModelDeployment) -> bool {
+    let served = deployment.status.as_ref().and_then(|status| status.checkpoint.as_ref());
+    let mut references = [Some(&deployment.spec.checkpoint), served].into_iter().flatten();
+    references.any(|reference| is_meant(checkpoint, reference, deployment.namespace()))
+}
+
+fn is_meant(checkpoint: &Checkpoint, reference: &CheckpointReference, theirs: Option<String>) -> bool {
+    reference.name == checkpoint.name_any() && reference.namespace.clone().or(theirs) == checkpoint.namespace()
 }

@@ -1,8 +1,9 @@
 //! The watches every replica keeps: one a kind, feeding the stores that plans and the report server read, and waking reconcilers.
 
 mod serving;
+mod sharing;
 
-pub use serving::Serving;
+pub use serving::{Serving, owned_by};
 
 use std::sync::{
     Arc,
@@ -75,7 +76,7 @@ impl World {
     /// The stores, what wakes the reconcilers, and the future that keeps both going. With a namespace, of the namespaced kinds only what lies
     /// there is seen.
     #[must_use]
-    pub fn watch(client: &Client, namespace: Option<&str>) -> (Arc<Self>, Wakes, Driver) {
+    pub fn watch(client: &Client, namespace: Option<&str>, with_routes: bool) -> (Arc<Self>, Wakes, Driver) {
         let (fine_tune_wakes, fine_tunes_due) = unbounded_channel();
         let (checkpoint_wakes, checkpoints_due) = unbounded_channel();
         let (deployment_wakes, deployments_due) = unbounded_channel();
@@ -124,7 +125,7 @@ impl World {
             follow.every(histories_writer, |_, _: &FineTuneHistory, _| {}),
             follow.every(deployments_writer, Self::touch_deployment),
         ];
-        drivers.extend(serving_writers.drivers(&follow));
+        drivers.extend(serving_writers.drivers(&follow, with_routes));
         let driver = Box::pin(async move {
             futures::future::join_all(drivers).await;
         });

@@ -73,7 +73,8 @@ fn granted(scopes: &[Scope]) -> Vec<Rule> {
 
 fn chart_rules() -> String {
     let mut text = HEADER.to_owned();
-    let scopes = [("cluster", Scope::Cluster), ("watched", Scope::Watched), ("operator", Scope::Operator)];
+    let scopes =
+        [("cluster", Scope::Cluster), ("watched", Scope::Watched), ("routes", Scope::Routes), ("operator", Scope::Operator)];
     for (key, scope) in scopes {
         let _ = write!(text, "{key}:\n{}", rules(&granted(&[scope])));
     }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
+use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1};
 
 use super::{
     Change, Child, Next, Notice, Plan,
     condition::{State, conditions},
+    exporter,
     fine_tune::{Place, Removal, checkpoint_identity, delete_job, import_job, outcome},
     names,
 };
@@ -31,6 +32,14 @@ pub struct ObservedCheckpoint {
     pub claim: Option<Arc<corev1::PersistentVolumeClaim>>,
     /// Who uses it: names of runs and deployments.
     pub users: Vec<String>,
+    /// Deployments of other namespaces that serve it and may, as `namespace/name`.
+    pub consumers: Vec<String>,
+    /// Whether its run holds its volume, which no second node can mount.
+    pub held: bool,
+    /// The pod that hands it out to them (by uid of the owner).
+    pub exporter: Option<Arc<apps::Deployment>>,
+    /// The Service of that pod (by uid of the owner).
+    pub exporter_service: Option<Arc<corev1::Service>>,
     /// Nothing can be created any more in its namespace.
     pub namespace_terminating: bool,
 }
@@ -38,6 +47,13 @@ pub struct ObservedCheckpoint {
 /// What is to be done about a Checkpoint.
 #[must_use]
 pub fn plan(observed: &ObservedCheckpoint, settings: &Settings, now: Timestamp) -> Plan<CheckpointStatus> {
+    let mut plan = life(observed, settings, now);
+    plan.changes.splice(0..0, exporter::writes(observed, settings));
+    plan
+}
+
+/// What there is to do whether anybody else uses it or not.
+fn life(observed: &ObservedCheckpoint, settings: &Settings, now: Timestamp) -> Plan<CheckpointStatus> {
     let checkpoint = &observed.checkpoint;
     if checkpoint.metadata.deletion_timestamp.is_some() {
         return removal(observed, settings, now);

@@ -96,6 +96,36 @@ pub fn conditions(before: &[Condition], state: &State, generation: Option<i64>, 
         .collect()
 }
 
+/// What else is true of an object, beside what kstatus knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Further {
+    /// Type of the condition.
+    pub kind: &'static str,
+    /// Whether it is True.
+    pub holds: bool,
+    /// Reason, in CamelCase.
+    pub reason: String,
+    /// Message for people.
+    pub message: String,
+}
+
+impl Further {
+    /// The condition; its time moves only when its status flips.
+    #[must_use]
+    pub fn condition(self, before: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
+        let status = if self.holds { "True" } else { "False" };
+        let known = find(before, self.kind).filter(|condition| condition.status == status);
+        Condition {
+            type_: self.kind.into(),
+            status: status.into(),
+            reason: self.reason,
+            message: self.message,
+            observed_generation: generation,
+            last_transition_time: known.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

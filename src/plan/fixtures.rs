@@ -20,6 +20,7 @@ pub fn settings() -> Settings {
         divergence_points: Some(3),
         grace_seconds: 600,
         queue_seconds: 30,
+        gateway: None,
     }
 }
 

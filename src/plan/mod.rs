@@ -5,6 +5,7 @@ pub mod condition;
 pub mod cost;
 pub mod deployment;
 pub mod estimate;
+mod exporter;
 pub mod fine_tune;
 #[cfg(test)]
 mod fixtures;
@@ -18,9 +19,11 @@ pub mod status_text;
 use std::time::Duration;
 
 use k8s_openapi::{
-    api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1},
+    api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1, policy::v1 as policy},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+
+use crate::api::{CheckpointPermission, HttpRoute, ModelDeployment, ServingType};
 
 /// What is to be done about one object: writes, its new status, what to tell people, and when to look again.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +62,8 @@ pub enum Change {
         /// Uid of the one that is there; none is there when absent, and one of that name that comes between is left alone.
         uid: Option<String>,
     },
+    /// Let the Deployment of ours that a run made serve something else.
+    Redeploy(Redeployment),
     /// Delete a child of exactly this uid.
     Delete(ChildReference),
     /// Set the `best` mark of a Checkpoint.
@@ -88,10 +93,37 @@ pub enum Child {
     Job(Box<batch::Job>),
     /// A claim made from a template.
     Claim(Box<corev1::PersistentVolumeClaim>),
-    /// The pods that serve a model.
+    /// The pods that serve a model, or the one that hands a checkpoint out.
     Workload(Box<apps::Deployment>),
+    /// The permission of a run that is Public.
+    Permission(Box<CheckpointPermission>),
     /// A Service: by its name the nodes of a run find each other, or people a served model.
     Service(Box<corev1::Service>),
+    /// How many pods that serve a model may be drained from their nodes at once.
+    Budget(Box<policy::PodDisruptionBudget>),
+    /// The way from the installation's Gateway to a served model.
+    Route(Box<HttpRoute>),
+    /// A Deployment of ours, made by a run.
+    Served(Box<ModelDeployment>),
+}
+
+/// What a Deployment of ours that a run made is to serve from now on. What it does not name stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redeployment {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// The version this was decided from: one that was edited since is left alone.
+    pub version: String,
+    /// The note the run leaves on it.
+    pub note: String,
+    /// Name of the Checkpoint.
+    pub checkpoint: String,
+    /// How it is served.
+    pub type_: ServingType,
+    /// How often; as it is when absent.
+    pub replicas: Option<i32>,
 }
 
 /// Names a child to delete.
@@ -122,6 +154,16 @@ pub enum ChildKind {
     Claim,
     /// A Checkpoint; its own finalizer removes the bytes.
     Checkpoint,
+    /// A Deployment of ours, with its pods first.
+    Served,
+    /// What keeps serving pods from being drained all at once.
+    Budget,
+    /// A permission.
+    Permission,
+    /// The pods that serve a model, or the one that hands a checkpoint out.
+    Workload,
+    /// A Service.
+    Service,
 }
 
 /// When to look again.

@@ -2,7 +2,7 @@
 
 use crate::{
     api::{CheckpointSpec, Output},
-    protocol::{run_folder, short_uid},
+    protocol::{run_folder, sharing::exporter_name, short_uid},
 };
 
 /// Name of the Job of an attempt.
@@ -39,6 +39,18 @@ pub fn claim(fine_tune: &str, uid: &str) -> String {
 #[must_use]
 pub fn service(fine_tune: &str, uid: &str) -> String {
     format!("{fine_tune}-{}", short_uid(uid))
+}
+
+/// Name of the permission of a run that is Public.
+#[must_use]
+pub fn permission(fine_tune: &str, uid: &str) -> String {
+    format!("{fine_tune}-{}-public", short_uid(uid))
+}
+
+/// Name of the exporter of a Checkpoint, and of its Service.
+#[must_use]
+pub fn exporter(checkpoint_uid: &str) -> String {
+    exporter_name(checkpoint_uid)
 }
 
 /// Host name of the first node of an attempt, as its other nodes see it.

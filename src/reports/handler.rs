@@ -9,9 +9,9 @@ use axum::http::{HeaderMap, Request, header};
 use axum::{Json, extract::rejection::JsonRejection};
 use jiff::Timestamp;
 use moka::future::Cache;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::authentication::Authenticator;
+use super::authentication::{Authenticator, PodIdentity};
 use super::authorization::{RunSpeaker, Speaker};
 use super::limits::{self, PodLimits, whole_seconds};
 use super::merge::{self, Observed, Writes};
@@ -82,19 +82,30 @@ impl Handler {
     }
 
     async fn receive(&self, request: Request<Body>) -> Result<Answer, Refusal> {
-        let _permit = self.running.try_acquire().map_err(|_| Refusal::TooMany(1))?;
-        let identity = self.authenticator.authenticate(bearer(request.headers())?).await?;
-        let admitted = self.pods.lock().unwrap_or_else(PoisonError::into_inner).admit(&identity.uid, Instant::now());
-        admitted.map_err(|wait| Refusal::TooMany(whole_seconds(wait)))?;
-        if !self.lookup.is_ready() {
-            return Err(Refusal::NotYet("this replica is still reading what there is: report again".into()));
-        }
+        let _permit = self.permit()?;
+        let identity = self.identify(request.headers()).await?;
         let speaker = self.lookup.speaker(&identity).await?;
         let report = read(request).await?;
         match speaker {
             Speaker::Run(speaker) => self.run(&identity.namespace, &identity.uid, &speaker, &report).await,
             Speaker::Import { checkpoint, uid } => self.import(&identity.namespace, (&checkpoint, &uid), &report).await,
         }
+    }
+
+    /// Leave to work, while not too many do.
+    pub(super) fn permit(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.running.try_acquire().map_err(|_| Refusal::TooMany(1))
+    }
+
+    /// The pod that speaks, unless it speaks too often or too early.
+    pub(super) async fn identify(&self, headers: &HeaderMap) -> Result<PodIdentity, Refusal> {
+        let identity = self.authenticator.authenticate(bearer(headers)?).await?;
+        let admitted = self.pods.lock().unwrap_or_else(PoisonError::into_inner).admit(&identity.uid, Instant::now());
+        admitted.map_err(|wait| Refusal::TooMany(whole_seconds(wait)))?;
+        if !self.lookup.is_ready() {
+            return Err(Refusal::NotYet("this replica is still reading what there is: report again".into()));
+        }
+        Ok(identity)
     }
 
     async fn run(&self, namespace: &str, pod: &str, speaker: &RunSpeaker, report: &Report) -> Result<Answer, Refusal> {

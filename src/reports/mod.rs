@@ -15,6 +15,7 @@ mod naming;
 mod pacing;
 mod recent;
 mod refusal;
+mod sharing;
 mod stores;
 mod tls;
 mod validation;
@@ -146,10 +147,11 @@ impl Reports {
 /// # Errors
 /// The address cannot be bound, or no certificate can be made.
 pub async fn serve(reports: Reports, authority: Authority, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+    let router = reports.router().merge(sharing::router(Arc::clone(&reports.handler), authority.clone()));
     let certificates = tls::Certificates::new(authority, reports.settings.hosts.clone(), Timestamp::now())?;
-    let acceptor = listener::acceptor(Arc::new(certificates))?;
+    let tls = listener::tls(Arc::new(certificates))?;
     let listener = listener::bind(reports.settings.address).await?;
     tracing::info!(address = %reports.settings.address, "taking reports");
-    listener::serve(listener, acceptor, reports.router(), shutdown).await;
+    listener::serve(listener, tls, router, shutdown).await;
     Ok(())
 }

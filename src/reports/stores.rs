@@ -17,7 +17,7 @@ use super::authorization::{self, Owner, RunSpeaker, Speaker, controller_of};
 use super::naming::candidate_names;
 use super::recent::Recent;
 use super::refusal::Refusal;
-use crate::api::{Checkpoint, FineTune, FineTuneHistory, FineTunePhase, GROUP};
+use crate::api::{Checkpoint, CheckpointPermission, FineTune, FineTuneHistory, FineTunePhase, GROUP, ModelDeployment};
 use crate::protocol::{CheckpointKey, Report};
 
 const SUMMED_UP_FOR: Duration = Duration::from_secs(2);
@@ -36,6 +36,10 @@ pub struct Stores {
     pub jobs: Store<batch::Job>,
     /// All histories, whole.
     pub histories: Store<FineTuneHistory>,
+    /// All permissions.
+    pub permissions: Store<CheckpointPermission>,
+    /// All deployments of ours.
+    pub deployments: Store<ModelDeployment>,
     /// Set once every watch has shown all there is. The stores' own `wait_until_ready` has room for one waiter: asking it here would put the
     /// one who waits for it to sleep for ever.
     pub complete: Arc<AtomicBool>,
@@ -79,9 +83,9 @@ impl Lookup {
 
     /// For whom the pod speaks.
     pub(super) async fn speaker(&self, identity: &PodIdentity) -> Result<Speaker, Refusal> {
-        let unknown = |what: &str| Refusal::Forbidden(format!("pod {}/{} {what}", identity.namespace, identity.name));
-        let pod = self.pod(identity).await?.ok_or_else(|| unknown("does not exist"))?;
-        let foreign = || unknown("belongs to no Job of a FineTune or Checkpoint");
+        let pod = self.pod_of(identity).await?;
+        let words = "belongs to no Job of a FineTune or Checkpoint";
+        let foreign = || Refusal::Forbidden(format!("pod {}/{} {words}", identity.namespace, identity.name));
         let job_owner = controller_of(&pod.metadata, "batch", "Job").ok_or_else(foreign)?;
         let job = self.stores.jobs.get(&ObjectRef::new(&job_owner.name).within(&identity.namespace)).ok_or_else(foreign)?;
         let owner_name = |metadata: &ObjectMeta, kind| controller_of(metadata, GROUP, kind).map(|owner| owner.name.clone());
@@ -92,6 +96,23 @@ impl Lookup {
         let name = owner_name(&job.metadata, "Checkpoint").ok_or_else(foreign)?;
         let checkpoint = self.checkpoint(&identity.namespace, &name).await?;
         authorization::speaker(identity, &pod, &job, Owner::Checkpoint(&checkpoint))
+    }
+
+    /// The pod a token was given to.
+    pub(super) async fn pod_of(&self, identity: &PodIdentity) -> Result<Arc<corev1::Pod>, Refusal> {
+        let missing = || Refusal::Forbidden(format!("pod {}/{} does not exist", identity.namespace, identity.name));
+        self.pod(identity).await?.ok_or_else(missing)
+    }
+
+    /// A Deployment of ours.
+    pub(super) fn deployment(&self, namespace: &str, name: &str) -> Result<Arc<ModelDeployment>, Refusal> {
+        let found = self.stores.deployments.get(&ObjectRef::new(name).within(namespace));
+        found.ok_or_else(|| Refusal::Gone(format!("Deployment {namespace}/{name} does not exist")))
+    }
+
+    /// The permissions of a namespace.
+    pub(super) fn permissions(&self, namespace: &str) -> Vec<Arc<CheckpointPermission>> {
+        self.stores.permissions.state_filter(|permission| permission.metadata.namespace.as_deref() == Some(namespace))
     }
 
     async fn pod(&self, identity: &PodIdentity) -> Result<Option<Arc<corev1::Pod>>, Refusal> {

@@ -156,7 +156,9 @@ impl World {
             put(&mut checkpoint_writer, checkpoint);
         }
         let server = Server::default();
-        let stores = Stores { fine_tunes, checkpoints, pods, jobs, histories, complete: Arc::new(AtomicBool::new(true)) };
+        let (permissions, deployments) = (reflector::store().0, reflector::store().0);
+        let complete = Arc::new(AtomicBool::new(true));
+        let stores = Stores { fine_tunes, checkpoints, pods, jobs, histories, permissions, deployments, complete };
         let reports = Reports::new(server.client(), stores, Settings::new(0, vec![]));
         Self { server, reports, checkpoints: checkpoint_writer, _kept: history_writer }
     }
@@ -353,7 +355,9 @@ async fn a_replica_that_does_not_know_everything_yet_asks_to_come_again() {
     let (checkpoints, _checkpoints) = reflector::store::<Checkpoint>();
     let (pods, _pods) = reflector::store::<corev1::Pod>();
     let (jobs, _jobs) = reflector::store::<batch::Job>();
-    let stores = Stores { fine_tunes, checkpoints, pods, jobs, histories, complete: Arc::default() };
+    let (permissions, deployments) = (reflector::store().0, reflector::store().0);
+    let complete = Arc::default();
+    let stores = Stores { fine_tunes, checkpoints, pods, jobs, histories, permissions, deployments, complete };
     world.reports = Reports::new(world.server.client(), stores, Settings::new(0, vec![]));
     assert_eq!(world.report(&fixtures::report()).await, StatusCode::SERVICE_UNAVAILABLE);
 }

@@ -4,6 +4,8 @@
 //! The authority renews itself in its last year under the same key, so that agents that know the old certificate go on trusting it. To change
 //! the key, delete the Secret and restart the controller: pods made from then on trust the new one, running ones deliver by their manifests.
 
+mod issue;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 

@@ -10,7 +10,7 @@ use crate::harness::audit::of_operator;
 const MAY_BE_UNUSED: &[(&str, &[&str], &str)] = &[
     (
         "get",
-        &["checkpoints", "jobs", "persistentvolumeclaims", "services"],
+        &["checkpointpermissions", "checkpoints", "deployments", "jobs", "persistentvolumeclaims", "services"],
         "asked for only where a create finds the name taken, to see whose the object is",
     ),
     (
@@ -19,7 +19,11 @@ const MAY_BE_UNUSED: &[(&str, &[&str], &str)] = &[
         "asked of admission by clusters that enforce it, never of the API server by us",
     ),
     ("get", &["pods"], "asked for only where the first report of a pod is faster than the watch of pods"),
-    ("create", &["deployments", "services"], "an apply that makes an object is recorded as a patch, and allowed as both"),
+    (
+        "create",
+        &["deployments", "httproutes", "poddisruptionbudgets", "services"],
+        "an apply that makes an object is recorded as a patch, and allowed as both",
+    ),
     ("patch", &["secrets"], "the certificate authority is renewed in its last year"),
 ];
 

@@ -18,7 +18,7 @@ use crate::harness::{
 };
 
 /// A verified adapter of that name.
-async fn checkpoint(sandbox: &Sandbox, name: &str) -> Checkpoint {
+pub async fn checkpoint(sandbox: &Sandbox, name: &str) -> Checkpoint {
     let storage = json!({"volume": {"claimName": "models", "path": format!("old/{name}")}});
     let spec = json!({"baseModel": {"name": "it-tiny"}, "format": "Adapter", "step": 7, "storage": storage});
     let made: Checkpoint = sandbox.create(json!({"metadata": {"name": name}, "spec": spec})).await;
@@ -32,18 +32,18 @@ async fn checkpoint(sandbox: &Sandbox, name: &str) -> Checkpoint {
     .await
 }
 
-async fn serve(sandbox: &Sandbox, checkpoint: &str) -> ModelDeployment {
+pub async fn serve(sandbox: &Sandbox, checkpoint: &str) -> ModelDeployment {
     let spec = json!({"checkpoint": {"name": checkpoint}, "runtime": {"name": "it-server"}, "hardware": {"profile": "it-gpu"}});
     sandbox.create(json!({"metadata": {"name": "bot"}, "spec": spec})).await
 }
 
-async fn edit(sandbox: &Sandbox, spec: Value) {
+pub async fn edit(sandbox: &Sandbox, spec: Value) {
     let api: Api<ModelDeployment> = sandbox.api();
     api.patch("bot", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
 }
 
 /// The deployment, once it serves what its newest spec asks for.
-async fn until_serving(sandbox: &Sandbox) -> ModelDeployment {
+pub async fn until_serving(sandbox: &Sandbox) -> ModelDeployment {
     until(&sandbox.api::<ModelDeployment>(), "bot", "it serves", |deployment| {
         let status = deployment.status.clone().unwrap_or_default();
         status.phase == DeploymentPhase::Ready && status.observed_generation == deployment.metadata.generation
@@ -51,7 +51,7 @@ async fn until_serving(sandbox: &Sandbox) -> ModelDeployment {
     .await
 }
 
-async fn until_reason(sandbox: &Sandbox, reason: &str) -> ModelDeployment {
+pub async fn until_reason(sandbox: &Sandbox, reason: &str) -> ModelDeployment {
     until(&sandbox.api::<ModelDeployment>(), "bot", &format!("the reason is {reason}"), |deployment| {
         let conditions = deployment.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
         condition::find(&conditions, condition::READY).is_some_and(|ready| ready.reason == reason)
@@ -60,7 +60,7 @@ async fn until_reason(sandbox: &Sandbox, reason: &str) -> ModelDeployment {
 }
 
 /// An annotation of the pods of the workload.
-async fn of_pods(sandbox: &Sandbox, annotation: &str) -> Option<String> {
+pub async fn of_pods(sandbox: &Sandbox, annotation: &str) -> Option<String> {
     let workload = sandbox.api::<apps::Deployment>().get("bot").await.unwrap();
     workload.spec?.template.metadata?.annotations?.get(annotation).cloned()
 }

@@ -101,12 +101,14 @@ fn of_resume(error: &ResumeError) -> (Class, Option<&str>) {
 }
 
 fn of_input<'a>(reason: &'static str, error: &'a InputError) -> (Class, Option<&'a str>) {
+    let reason = if matches!(error, InputError::NotPermitted { .. }) { "NotPermitted" } else { reason };
     let hint = match error {
         InputError::Missing { .. } => "correct the path, or put the files there",
         InputError::Empty { .. } => "put the files there",
         InputError::Outside { .. } => "copy the files into the volume",
         InputError::Unreadable { .. } => "let the group of the pod (fsGroup 1000) read the files",
         InputError::Damaged { .. } => "choose another checkpoint, or put the files back as they were",
+        InputError::NotPermitted { .. } => "ask its owner for a CheckpointPermission",
         InputError::Failed { .. } => return (TRANSIENT, Some(error.field())),
         InputError::Store { source, .. } => return (of_store(reason, source), Some(error.field())),
     };

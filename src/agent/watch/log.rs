@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::redact::redact;
+use crate::protocol::redact::redact;
 
 /// Lines of a tail, bytes of a line, and bytes of a tail.
 const MAX_LINES: usize = 200;

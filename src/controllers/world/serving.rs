@@ -1,6 +1,11 @@
 //! The watches of what serves models, and what wakes the controller of Deployments of ours.
 
-use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1};
+use std::sync::Arc;
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{apps::v1 as apps, core::v1 as corev1, policy::v1 as policy},
+};
 use kube::{
     Resource, ResourceExt,
     runtime::reflector::{
@@ -11,8 +16,11 @@ use kube::{
 
 use super::World;
 use crate::{
-    api::{Checkpoint, DeploymentPhase, ModelDeployment, ServingRuntime, names},
-    controllers::follow::{Driver, Follow},
+    api::{Checkpoint, CheckpointPermission, DeploymentPhase, FineTune, HttpRoute, ModelDeployment, ServingRuntime, names},
+    controllers::{
+        follow::{Driver, Follow},
+        routes::{self, Routes},
+    },
 };
 
 /// What serves models, as stores that are always current.
@@ -23,6 +31,12 @@ pub struct Serving {
     pub workloads: Store<apps::Deployment>,
     /// Our Services.
     pub services: Store<corev1::Service>,
+    /// Our budgets for drained nodes.
+    pub budgets: Store<policy::PodDisruptionBudget>,
+    /// Our routes, where the installation names a Gateway.
+    pub routes: Routes,
+    /// All permissions to use checkpoints of other namespaces.
+    pub permissions: Store<CheckpointPermission>,
 }
 
 /// What fills the stores.
@@ -30,15 +44,26 @@ pub struct Writers {
     runtimes: Writer<ServingRuntime>,
     workloads: Writer<apps::Deployment>,
     services: Writer<corev1::Service>,
+    budgets: Writer<policy::PodDisruptionBudget>,
+    routes: Writer<HttpRoute>,
+    permissions: Writer<CheckpointPermission>,
 }
 
 impl Serving {
     /// Empty stores, and what fills them.
     pub fn stores() -> (Self, Writers) {
-        let ((runtimes, runtimes_writer), (workloads, workloads_writer), (services, services_writer)) =
-            (store(), store(), store());
-        let writers = Writers { runtimes: runtimes_writer, workloads: workloads_writer, services: services_writer };
-        (Self { runtimes, workloads, services }, writers)
+        let ((runtimes, runtimes_writer), (workloads, workloads_writer)) = (store(), store());
+        let ((services, services_writer), (budgets, budgets_writer), (routes, routes_writer)) = (store(), store(), store());
+        let (permissions, permissions_writer) = store();
+        let writers = Writers {
+            runtimes: runtimes_writer,
+            workloads: workloads_writer,
+            services: services_writer,
+            budgets: budgets_writer,
+            routes: routes_writer,
+            permissions: permissions_writer,
+        };
+        (Self { runtimes, workloads, services, budgets, routes: Routes::of(routes), permissions }, writers)
     }
 
     /// Waits until every store holds what the API server holds.
@@ -48,18 +73,33 @@ impl Serving {
     pub async fn synced(&self) -> Result<(), WriterDropped> {
         self.runtimes.wait_until_ready().await?;
         self.workloads.wait_until_ready().await?;
-        self.services.wait_until_ready().await
+        self.services.wait_until_ready().await?;
+        self.budgets.wait_until_ready().await?;
+        self.permissions.wait_until_ready().await
     }
+}
+
+/// The child of that name, when it is the child of that very owner.
+pub fn owned_by<K>(store: &Store<K>, name: &str, namespace: &str, owner: &str) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + 'static,
+{
+    let found = store.get(&ObjectRef::new(name).within(namespace))?;
+    found.owner_references().iter().any(|reference| reference.uid == owner).then_some(found)
 }
 
 impl Writers {
     /// The watches.
-    pub fn drivers(self, follow: &Follow<'_>) -> [Driver; 3] {
-        [
+    pub fn drivers(self, follow: &Follow<'_>, with_routes: bool) -> Vec<Driver> {
+        let routes = with_routes.then(|| routes::follow(follow, self.routes));
+        let drivers = [
             follow.catalogue(self.runtimes, |world, _, _| world.wake_deployments(|_| true)),
-            follow.ours(self.workloads, |world, workload, _| world.wake_deployment_of(workload)),
-            follow.ours(self.services, |world, service, _| world.wake_deployment_of(service)),
-        ]
+            follow.ours(self.workloads, |world, workload, _| world.wake_owner_of(workload)),
+            follow.ours(self.services, |world, service, _| world.wake_owner_of(service)),
+            follow.ours(self.budgets, |world, budget, _| world.wake_owner_of(budget)),
+            follow.every(self.permissions, World::touch_permission),
+        ];
+        drivers.into_iter().chain(routes).collect()
     }
 }
 
@@ -67,10 +107,15 @@ impl World {
     pub(super) fn touch_deployment(&self, deployment: &ModelDeployment, _: bool) {
         let _ = self.deployment_wakes.send(ObjectRef::from_obj(deployment));
         self.wake_leaving();
+        let namespace = deployment.namespace().unwrap_or_default();
+        for run in deployment.owner_references().iter().filter(|owner| owner.kind == FineTune::kind(&())) {
+            self.wake(ObjectRef::new(&run.name).within(&namespace));
+        }
+        self.wake_shared_by(deployment);
     }
 
     /// Something that may bear on deployments came, changed or went: looks at those that `concerns` picks.
-    pub(super) fn wake_deployments(&self, concerns: impl Fn(&ModelDeployment) -> bool) {
+    pub(in crate::controllers) fn wake_deployments(&self, concerns: impl Fn(&ModelDeployment) -> bool) {
         if !self.is_ready() {
             return;
         }
@@ -83,19 +128,30 @@ impl World {
     pub(super) fn wake_deployments_of(&self, checkpoint: &Checkpoint) {
         let name = checkpoint.name_any();
         let namespace = checkpoint.namespace();
-        self.wake_deployments(|deployment| deployment.spec.checkpoint.name == name && deployment.namespace() == namespace);
+        self.wake_deployments(|deployment| {
+            let reference = &deployment.spec.checkpoint;
+            reference.name == name && reference.namespace.clone().or_else(|| deployment.namespace()) == namespace
+        });
     }
 
     /// A pod of a run came, changed or went, and with it perhaps the hold on a volume that somebody waits for.
     pub(super) fn wake_waiting_deployments(&self, namespace: &str) {
         self.wake_deployments(|deployment| {
             let phase = deployment.status.as_ref().map_or(DeploymentPhase::Pending, |status| status.phase);
-            phase == DeploymentPhase::Pending && deployment.namespace().as_deref() == Some(namespace)
+            let (near, named) = (deployment.namespace(), &deployment.spec.checkpoint.namespace);
+            phase == DeploymentPhase::Pending && (near.as_deref() == Some(namespace) || named.as_deref() == Some(namespace))
         });
+        self.wake_waited_for(namespace);
+    }
+
+    /// A workload or Service of ours: the deployment or Checkpoint it was made for.
+    fn wake_owner_of(&self, object: &impl Resource<DynamicType = ()>) {
+        self.wake_deployment_of(object);
+        self.wake_exported(object);
     }
 
     /// A workload, Service or pod of ours: the deployment it was made for.
-    pub(super) fn wake_deployment_of(&self, object: &impl Resource<DynamicType = ()>) {
+    pub(in crate::controllers) fn wake_deployment_of(&self, object: &impl Resource<DynamicType = ()>) {
         let Some(name) = object.labels().get(names::DEPLOYMENT) else { return };
         let namespace = object.namespace().unwrap_or_default();
         let _ = self.deployment_wakes.send(ObjectRef::new(name).within(&namespace));

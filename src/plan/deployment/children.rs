@@ -16,15 +16,16 @@ use super::{containers, resolution::Resolution, volumes};
 use crate::{
     api::{GROUP, VERSION, names as labels},
     plan::fine_tune::pod,
+    protocol::DRAIN_SECONDS,
     settings::Settings,
 };
 
-/// Seconds a server is given to finish what it is asked when its pod goes.
-const GRACE_SECONDS: i64 = 60;
-/// Seconds after which Kubernetes calls a roll-out stuck: more than a server may take to start.
-const ROLLOUT_SECONDS: i32 = 2400;
+/// Seconds a pod that goes is given: to answer what it was asked, and then to end.
+const GRACE_SECONDS: i64 = DRAIN_SECONDS.cast_signed() + 30;
+/// Seconds after which Kubernetes calls a roll-out stuck: what a server may take to start, and as long again for its image, its weights and a node.
+const ROLLOUT_SECONDS: i32 = 2 * containers::STARTUP.0 * containers::STARTUP.1;
 
-/// The workload: old pods serve until new ones list the model.
+/// The workload: old pods serve until new ones do.
 pub fn workload(resolution: &Resolution, settings: &Settings) -> apps::Deployment {
     // An upgrade of the operator alone is no reason to load every model anew: its image is left out of the fingerprint.
     let neutral = Settings { image: String::new(), image_pull_policy: String::new(), ..settings.clone() };
@@ -75,6 +76,7 @@ fn template(resolution: &Resolution, settings: &Settings) -> corev1::PodTemplate
         ..corev1::PodSpec::default()
     };
     let checkpoint = &resolution.checkpoint.metadata;
+    let elsewhere = resolution.elsewhere.clone().map(|namespace| (labels::CHECKPOINT_NAMESPACE.to_owned(), namespace));
     let annotations = [
         ("kubectl.kubernetes.io/default-container", containers::SERVER.to_owned()),
         (labels::CHECKPOINT, checkpoint.name.clone().unwrap_or_default()),
@@ -83,13 +85,13 @@ fn template(resolution: &Resolution, settings: &Settings) -> corev1::PodTemplate
     ];
     let metadata = ObjectMeta {
         labels: Some(our_labels(resolution)),
-        annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()),
+        annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(elsewhere).collect()),
         ..ObjectMeta::default()
     };
     corev1::PodTemplateSpec { metadata: Some(metadata), spec: Some(spec) }
 }
 
-/// The address: it leads to pods that list the model.
+/// The address: it leads to pods that serve the model.
 pub fn service(resolution: &Resolution) -> corev1::Service {
     let spec = corev1::ServiceSpec {
         type_: Some("ClusterIP".into()),
@@ -130,7 +132,8 @@ fn our_labels(resolution: &Resolution) -> BTreeMap<String, String> {
     our_selector(&resolution.uid).into_iter().chain(more).collect()
 }
 
-fn metadata(resolution: &Resolution, revision: String) -> ObjectMeta {
+/// Name, labels and owner of a child, and what it was written for.
+pub fn metadata(resolution: &Resolution, revision: String) -> ObjectMeta {
     let owner = OwnerReference {
         api_version: format!("{GROUP}/{VERSION}"),
         kind: "Deployment".into(),
@@ -154,7 +157,8 @@ pub fn revision(metadata: &ObjectMeta) -> Option<&str> {
     metadata.annotations.as_ref()?.get(labels::REVISION).map(String::as_str)
 }
 
-fn fingerprint(wanted: &impl Serialize) -> String {
+/// Tells what is wanted from what was wanted before.
+pub fn fingerprint(wanted: &impl Serialize) -> String {
     let text = serde_json::to_string(wanted).unwrap_or_default();
     Sha256::digest(text.as_bytes()).iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

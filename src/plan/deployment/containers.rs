@@ -6,9 +6,9 @@ use super::{resolution::Resolution, volumes};
 use crate::{
     plan::fine_tune::{
         containers::{agent, from_secret, hub_token, overlay, resources, restricted, var, words},
-        volumes::{input, mount},
+        volumes::{input, mount, token_mount},
     },
-    protocol::{FetchConfig, Input, SERVE_ALIVE, SERVE_PORT, SERVE_READY, env, paths},
+    protocol::{FetchConfig, Input, SERVE_ALIVE, SERVE_DRAINED, SERVE_PORT, SERVE_READY, env, paths},
     settings::Settings,
 };
 
@@ -22,7 +22,7 @@ pub const INIT: &str = "init";
 pub const SERVE: &str = "serve";
 
 /// Seconds between two looks at a server that starts, and how many it gets: half an hour, for large models from slow stores.
-const STARTUP: (i32, i32) = (10, 180);
+pub const STARTUP: (i32, i32) = (3, 600);
 
 /// Gets what has to be downloaded, and looks at what lies on volumes, so that a wrong path is said before a server stumbles over it.
 pub fn fetch(resolution: &Resolution, settings: &Settings) -> corev1::Container {
@@ -33,10 +33,16 @@ pub fn fetch(resolution: &Resolution, settings: &Settings) -> corev1::Container 
     let config = serde_json::to_string(&config(resolution)).unwrap_or_default();
     let mut mounts = volumes::claim_mounts(resolution);
     mounts.push(mount(volumes::SOURCES, paths::SOURCES));
+    let mut vars = vec![plain(env::FETCH_CONFIG, &config)];
+    if resolution.elsewhere.is_some() {
+        // By its token the controller knows the pod, and gives it the way to the checkpoint for as long as that is permitted.
+        mounts.push(token_mount());
+        vars.extend([var(env::REPORT_URL, &settings.report_url), var(env::REPORT_CA, &settings.report_ca)]);
+    }
     corev1::Container {
         name: FETCH.into(),
         args: Some(words(&["agent", "fetch"])),
-        env: Some(vec![plain(env::FETCH_CONFIG, &config)]),
+        env: Some(vars),
         env_from: Some(credentials.collect()),
         volume_mounts: Some(mounts),
         ..agent(settings)
@@ -45,7 +51,7 @@ pub fn fetch(resolution: &Resolution, settings: &Settings) -> corev1::Container 
 
 fn config(resolution: &Resolution) -> FetchConfig {
     let status = resolution.checkpoint.status.as_ref();
-    let is_stored = resolution.checkpoint.spec.storage.object_store.is_some();
+    let is_stored = resolution.elsewhere.is_some() || resolution.checkpoint.spec.storage.object_store.is_some();
     FetchConfig {
         weights: weights(resolution),
         digest: status.and_then(|status| status.digest.clone()).filter(|_| is_stored),
@@ -55,6 +61,10 @@ fn config(resolution: &Resolution) -> FetchConfig {
 
 /// How the weights look from inside the pod.
 fn weights(resolution: &Resolution) -> Input {
+    if resolution.elsewhere.is_some() {
+        let checkpoint = resolution.checkpoint.metadata.uid.clone().unwrap_or_default();
+        return Input::Shared { checkpoint, to: format!("{}/weights", paths::SOURCES), field: "spec.checkpoint".into() };
+    }
     input(&resolution.checkpoint.spec.storage, "spec.checkpoint", "WEIGHTS_")
 }
 
@@ -82,7 +92,7 @@ pub fn init(resolution: &Resolution) -> Option<corev1::Container> {
     })
 }
 
-/// The sidecar: says whether the server lists the model. It starts before the server and ends after it.
+/// The sidecar: says whether the server serves the model. It starts before the server and ends after it.
 pub fn serve(resolution: &Resolution, settings: &Settings) -> corev1::Container {
     let runtime = &resolution.runtime.spec;
     let port = SERVE_PORT.to_string();
@@ -122,6 +132,7 @@ pub fn server(resolution: &Resolution) -> corev1::Container {
         args: Some(args),
         ports: Some(vec![port_of("http", runtime.port)]),
         volume_mounts: Some(volumes::server_mounts(resolution)),
+        lifecycle: Some(drained()),
         startup_probe: Some(corev1::Probe {
             period_seconds: Some(STARTUP.0),
             failure_threshold: Some(STARTUP.1),
@@ -194,12 +205,22 @@ fn port_of(name: &str, port: i32) -> corev1::ContainerPort {
     }
 }
 
-/// A probe that asks the sidecar.
-fn asks(path: &str) -> corev1::Probe {
-    let action = corev1::HTTPGetAction {
+/// Before the server is told to end, the sidecar waits until nobody is connected to it any more: servers drop what they are answering.
+fn drained() -> corev1::Lifecycle {
+    let hook = corev1::LifecycleHandler { http_get: Some(of_sidecar(SERVE_DRAINED)), ..corev1::LifecycleHandler::default() };
+    corev1::Lifecycle { pre_stop: Some(hook), ..corev1::Lifecycle::default() }
+}
+
+fn of_sidecar(path: &str) -> corev1::HTTPGetAction {
+    corev1::HTTPGetAction {
         path: Some(path.into()),
         port: IntOrString::Int(SERVE_PORT.into()),
         ..corev1::HTTPGetAction::default()
-    };
+    }
+}
+
+/// A probe that asks the sidecar.
+fn asks(path: &str) -> corev1::Probe {
+    let action = of_sidecar(path);
     corev1::Probe { http_get: Some(action), timeout_seconds: Some(5), failure_threshold: Some(3), ..corev1::Probe::default() }
 }

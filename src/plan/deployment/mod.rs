@@ -1,16 +1,20 @@
 //! What is to be done about a Deployment of ours: one checkpoint, served. Pure: `plan` sees facts and answers with writes and a status.
 
 mod adapter;
+mod availability;
 mod children;
 mod containers;
 mod observed;
+pub mod permission;
 mod resolution;
+mod route;
 mod stage;
 mod status;
 mod trouble;
 mod volumes;
 
-pub use observed::{ObservedDeployment, claims_of};
+pub(super) use children::{fingerprint, revision};
+pub use observed::{ObservedDeployment, Route, claims_of};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -28,40 +32,44 @@ pub fn plan(observed: &ObservedDeployment, settings: &Settings, now: Timestamp) 
         return Plan::nothing();
     }
     let resolution = resolution::resolve(observed);
+    let revoked = permission::revoked(observed);
     let (stage, changes) = match (&observed.refusal, &resolution) {
-        (Some(refusal), _) => (Stage::Blocked(vec![refusal.clone()]), Vec::new()),
-        // What is deployed already goes on serving.
-        (None, Err(problems)) => (Stage::Blocked(problems.clone()), Vec::new()),
+        (Some(refusal), _) => (Stage::Blocked(vec![refusal.clone()]), revoked),
+        // What is deployed already goes on serving, unless its owner has taken the permission back.
+        (None, Err(problems)) => (Stage::Blocked(problems.clone()), revoked),
+        (None, Ok(_)) if !revoked.is_empty() => (Stage::Rolling, revoked),
         (None, Ok(resolution)) => {
             let changes = writes(observed, resolution, settings);
             (if changes.is_empty() { stage::settled(observed, now) } else { Stage::Rolling }, changes)
         }
     };
-    let status = status::status(observed, &stage, resolution.as_ref().ok(), now);
+    let mut status = status::status(observed, &stage, resolution.as_ref().ok(), now);
+    if let Some(gateway) = &settings.gateway {
+        status.conditions.extend(route::condition(observed, gateway, now));
+    }
     let notices = status::notices(observed, &status);
     Plan { changes, status: Some(status), notices, next: stage::look_again(observed, &stage) }
 }
 
-/// Workload and Service, as far as they are not as wanted yet.
+/// The children, as far as they are not as wanted yet.
 fn writes(observed: &ObservedDeployment, resolution: &Resolution, settings: &Settings) -> Vec<Change> {
     let (workload, service) = (children::workload(resolution, settings), children::service(resolution));
-    let replicas = observed.workload.as_ref().and_then(|workload| workload.spec.as_ref()?.replicas);
-    let scaled = observed.workload.is_some() && replicas != Some(resolution.spec.replicas);
-    let workload_differs = scaled || differs(observed.workload.as_ref().map(|known| &known.metadata), &workload.metadata);
-    let service_differs = differs(observed.service.as_ref().map(|known| &known.metadata), &service.metadata);
-    let uid = |metadata: Option<&ObjectMeta>| metadata.and_then(|metadata| metadata.uid.clone());
-    let workload = Change::Apply {
-        child: Child::Workload(Box::new(workload)),
-        uid: uid(observed.workload.as_ref().map(|known| &known.metadata)),
-    };
-    let service = Change::Apply {
-        child: Child::Service(Box::new(service)),
-        uid: uid(observed.service.as_ref().map(|known| &known.metadata)),
-    };
-    [(workload_differs, workload), (service_differs, service)]
-        .into_iter()
-        .filter_map(|(due, change)| due.then_some(change))
-        .collect()
+    let known = observed.workload.as_deref();
+    let is_scaled =
+        known.is_some_and(|known| known.spec.as_ref().and_then(|spec| spec.replicas) != Some(resolution.spec.replicas));
+    let known = known.map(|known| &known.metadata);
+    let workload = (is_scaled || differs(known, &workload.metadata))
+        .then(|| Change::Apply { child: Child::Workload(Box::new(workload)), uid: uid(known) });
+    let known = observed.service.as_ref().map(|known| &known.metadata);
+    let service =
+        differs(known, &service.metadata).then(|| Change::Apply { child: Child::Service(Box::new(service)), uid: uid(known) });
+    let budget = availability::change(observed, resolution);
+    let route = settings.gateway.as_ref().and_then(|gateway| route::change(observed, resolution, gateway));
+    [workload, service, budget, route].into_iter().flatten().collect()
+}
+
+fn uid(metadata: Option<&ObjectMeta>) -> Option<String> {
+    metadata.and_then(|metadata| metadata.uid.clone())
 }
 
 fn differs(known: Option<&ObjectMeta>, wanted: &ObjectMeta) -> bool {

@@ -5,10 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1};
+use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1, policy::v1 as policy};
 
+use super::permission::{self, Permissions};
 use crate::{
-    api::{BaseModel, Checkpoint, HardwareProfile, ModelDeployment, ModelDeploymentStatus, ServingRuntime},
+    api::{BaseModel, Checkpoint, HardwareProfile, HttpRoute, ModelDeployment, ModelDeploymentStatus, ServingRuntime},
     plan::Problem,
 };
 
@@ -17,8 +18,10 @@ use crate::{
 pub struct ObservedDeployment {
     /// The object itself.
     pub deployment: Arc<ModelDeployment>,
-    /// The Checkpoint it names, when that is of its own namespace.
+    /// The Checkpoint it names, when that is of its own namespace, or of another one whose owner lets it be used.
     pub checkpoint: Option<Arc<Checkpoint>>,
+    /// What owners of checkpoints of other namespaces allow.
+    pub permissions: Permissions,
     /// The BaseModel that Checkpoint was trained from.
     pub base_model: Option<Arc<BaseModel>>,
     /// Every server there is.
@@ -33,12 +36,28 @@ pub struct ObservedDeployment {
     pub workload: Option<Arc<apps::Deployment>>,
     /// The Service we made (by uid of the owner).
     pub service: Option<Arc<corev1::Service>>,
+    /// The budget for drained nodes we made (by uid of the owner).
+    pub budget: Option<Arc<policy::PodDisruptionBudget>>,
+    /// What is known of its route.
+    pub route: Route,
     /// The pods that carry its uid.
     pub pods: Vec<Arc<corev1::Pod>>,
     /// Why the last write was refused; found out by trying.
     pub refusal: Option<Problem>,
     /// Nothing can be created any more in its namespace.
     pub namespace_terminating: bool,
+}
+
+/// What is known of the HTTPRoute of a Deployment of ours.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Route {
+    /// Nothing yet, or nothing is asked.
+    #[default]
+    Unknown,
+    /// The cluster cannot be asked for HTTPRoutes, and why.
+    Unavailable(String),
+    /// The one we made (by uid of the owner), or that there is none.
+    Known(Option<Arc<HttpRoute>>),
 }
 
 impl ObservedDeployment {
@@ -69,7 +88,8 @@ impl ObservedDeployment {
     /// Every claim it may need, whether it exists or not.
     #[must_use]
     pub fn claim_names(&self) -> BTreeSet<String> {
-        let weights = self.checkpoint.as_ref().map(|checkpoint| &checkpoint.spec.storage);
+        let near = self.checkpoint.as_ref().filter(|_| permission::elsewhere(self).is_none());
+        let weights = near.map(|checkpoint| &checkpoint.spec.storage);
         let base = self.base_model.as_ref().map(|model| &model.spec.source);
         weights.into_iter().chain(base).filter_map(|source| Some(source.volume.as_ref()?.claim_name.clone())).collect()
     }

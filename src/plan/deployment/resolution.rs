@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::{api::core::v1 as corev1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use super::{ObservedDeployment, adapter};
+use super::{ObservedDeployment, adapter, permission};
 use crate::{
     api::{
         BaseModel, Checkpoint, CheckpointPhase, HardwareProfile, ModelDeploymentSpec, ServingRuntime, Source, WeightsFormat,
@@ -26,6 +26,8 @@ pub struct Resolution {
     pub spec: ModelDeploymentSpec,
     /// What is served.
     pub checkpoint: Arc<Checkpoint>,
+    /// The namespace of what is served, where that is another one.
+    pub elsewhere: Option<String>,
     /// The server.
     pub runtime: Arc<ServingRuntime>,
     /// The hardware of each pod.
@@ -49,9 +51,8 @@ pub struct Adapter {
 /// Everything that is missing or does not fit, each with its field and its remedy.
 pub fn resolve(observed: &ObservedDeployment) -> Result<Resolution, Vec<Problem>> {
     let spec = &observed.deployment.spec;
-    if spec.checkpoint.namespace.as_deref().is_some_and(|namespace| namespace != observed.namespace()) {
-        let message = "a checkpoint of another namespace cannot be served yet: name one of this namespace";
-        return Err(vec![stuck("NotPermitted", "spec.checkpoint.namespace", message.into())]);
+    if let Some(refusal) = permission::refusal(observed) {
+        return Err(vec![refusal]);
     }
     let mut problems = Vec::new();
     let mut noted = |problem: Problem| problems.push(problem);
@@ -67,11 +68,13 @@ pub fn resolve(observed: &ObservedDeployment) -> Result<Resolution, Vec<Problem>
         uid: observed.uid().to_owned(),
         spec: spec.clone(),
         checkpoint,
+        elsewhere: permission::elsewhere(observed).map(ToOwned::to_owned),
         runtime,
         hardware,
         adapter,
     };
     problems.extend(resolution.sources().into_iter().filter_map(|(source, field, _)| unusable_claim(observed, source, field)));
+    problems.extend(permission::held(observed));
     if problems.is_empty() { Ok(resolution) } else { Err(problems) }
 }
 
@@ -87,7 +90,8 @@ fn checkpoint(observed: &ObservedDeployment) -> Result<Arc<Checkpoint>, Problem>
     const FIELD: &str = "spec.checkpoint.name";
     let name = &observed.deployment.spec.checkpoint.name;
     let Some(checkpoint) = &observed.checkpoint else {
-        let message = format!("there is no Checkpoint {name:?} in this namespace: see kubectl get checkpoints");
+        let place = permission::elsewhere(observed).map_or_else(|| "this namespace".into(), |place| format!("namespace {place}"));
+        let message = format!("there is no Checkpoint {name:?} in {place}: see kubectl get checkpoints");
         return Err(waits("CheckpointNotFound", FIELD, message));
     };
     let leaving = checkpoint.metadata.deletion_timestamp.is_some();
@@ -96,10 +100,15 @@ fn checkpoint(observed: &ObservedDeployment) -> Result<Arc<Checkpoint>, Problem>
         return Ok(Arc::clone(checkpoint));
     }
     let phase = checkpoint.status.as_ref().map_or(CheckpointPhase::Pending, |status| status.phase);
+    // What comes from elsewhere is compared with what is on record.
+    let is_recorded = checkpoint.status.as_ref().is_some_and(|status| status.digest.is_some());
+    let comparable = is_recorded || permission::elsewhere(observed).is_none();
     match phase {
         _ if leaving => Err(stuck("CheckpointDeleting", FIELD, format!("Checkpoint {name:?} is being deleted: name another"))),
-        CheckpointPhase::Ready => Ok(Arc::clone(checkpoint)),
-        CheckpointPhase::Pending => Err(waits("CheckpointNotReady", FIELD, format!("Checkpoint {name:?} is not verified yet"))),
+        CheckpointPhase::Ready if comparable => Ok(Arc::clone(checkpoint)),
+        CheckpointPhase::Ready | CheckpointPhase::Pending => {
+            Err(waits("CheckpointNotReady", FIELD, format!("Checkpoint {name:?} is not verified yet")))
+        }
         CheckpointPhase::Corrupt | CheckpointPhase::Missing | CheckpointPhase::Deleting => Err(stuck(
             "CheckpointUnusable",
             FIELD,
@@ -222,13 +231,15 @@ fn age(metadata: &ObjectMeta) -> (Option<jiff::Timestamp>, Option<String>) {
 }
 
 impl Resolution {
-    /// Every source of the pods with the field it comes from, and the prefix of its credentials.
+    /// Every source the pods get by themselves with the field it comes from, and the prefix of its credentials.
     pub fn sources(&self) -> Vec<(&Source, &'static str, &'static str)> {
         let base = self
             .adapter
             .as_ref()
             .map(|adapter| (&adapter.base_model.spec.source, "spec.checkpoint (BaseModel.spec.source)", "MODEL_"));
-        [(&self.checkpoint.spec.storage, "spec.checkpoint", "WEIGHTS_")].into_iter().chain(base).collect()
+        // Claims and secrets of another namespace stay there.
+        let weights = (&self.checkpoint.spec.storage, "spec.checkpoint", "WEIGHTS_");
+        self.elsewhere.is_none().then_some(weights).into_iter().chain(base).collect()
     }
 
     /// The claims the sources lie on, each once.

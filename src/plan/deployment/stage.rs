@@ -24,7 +24,7 @@ pub enum Stage {
     Impaired,
     /// Pods do not serve, and why.
     Failing(Trouble),
-    /// Every replica lists the model.
+    /// Every replica serves the model.
     Serving,
 }
 
@@ -60,10 +60,12 @@ pub fn settled(observed: &ObservedDeployment, now: Timestamp) -> Stage {
     if is_new && census.ready >= wanted {
         return if wanted == 0 { Stage::Asleep } else { Stage::Serving };
     }
-    if let Some(trouble) = trouble::trouble(&current_pods(observed), now) {
-        return Stage::Failing(trouble);
-    }
     let conditions = status.conditions.unwrap_or_default();
+    let is_overdue = conditions.iter().any(|condition| condition.reason.as_deref() == Some("ProgressDeadlineExceeded"));
+    let known = trouble::trouble(&current_pods(observed), now);
+    if let Some(trouble) = if is_overdue { Some(trouble::overdue(known)) } else { known } {
+        return Stage::Failing(trouble.told_like(observed.status().failure));
+    }
     let rolled_out = conditions.iter().any(|condition| condition.reason.as_deref() == Some("NewReplicaSetAvailable"));
     if is_new && rolled_out { Stage::Impaired } else { Stage::Rolling }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    ObservedDeployment, children,
+    ObservedDeployment, children, permission,
     resolution::Resolution,
     stage::{Census, Stage},
 };
@@ -32,10 +32,11 @@ pub fn status(
     let phase = phase(stage, census);
     let mut status = ModelDeploymentStatus {
         observed_generation: generation,
-        conditions: conditions(&before.conditions, &state(stage), generation, now),
+        conditions: conditions(&before.conditions, &beside(state(stage), stage, observed, census), generation, now),
         phase,
-        url: resolution.map(children::url).or(before.url),
+        url: resolution.map(children::url).or_else(|| before.url.filter(|_| permission::refusal(observed).is_none())),
         model_name: model_name(stage, resolution, before.model_name),
+        checkpoint: if *stage == Stage::Serving { Some(observed.deployment.spec.checkpoint.clone()) } else { before.checkpoint },
         replicas: census.replicas,
         ready_replicas: census.ready,
         selector: Some(selector(observed.uid())),
@@ -55,6 +56,20 @@ fn model_name(stage: &Stage, resolution: Option<&Resolution>, before: Option<Str
     match stage {
         Stage::Serving | Stage::Asleep => wanted,
         _ => before.or(wanted),
+    }
+}
+
+/// Where an earlier version still serves, what is wrong with the new one is told beside it.
+fn beside(told: State, stage: &Stage, observed: &ObservedDeployment, census: Census) -> State {
+    let earlier = observed.status().checkpoint.filter(|_| census.ready > 0);
+    let wanted = &observed.deployment.spec.checkpoint;
+    match (stage, earlier) {
+        (Stage::Failing(_) | Stage::Blocked(_), Some(earlier)) if earlier != *wanted => {
+            let (new, old) = (&wanted.name, &earlier.name);
+            let message = format!("checkpoint {new:?} is not served: {}; checkpoint {old:?} still is", told.message);
+            State { message: cut(&message, MOST_TEXT), ..told }
+        }
+        _ => told,
     }
 }
 
@@ -81,12 +96,10 @@ fn first_that_lasts(problems: &[Problem]) -> Option<&Problem> {
 
 fn state(stage: &Stage) -> State {
     match stage {
-        Stage::Serving => State::ready("Serving", "every replica lists the model"),
+        Stage::Serving => State::ready("Serving", "every replica serves the model by its name"),
         Stage::Asleep => State::resting("ScaledToZero", "raise spec.replicas to serve the model"),
-        Stage::Rolling => {
-            State::reconciling("Starting", "the servers load the model; what served before serves until they list it")
-        }
-        Stage::Impaired => State::reconciling("Impaired", "some replicas have stopped listing the model"),
+        Stage::Rolling => State::reconciling("Starting", "the servers load the model; what served before serves until they do"),
+        Stage::Impaired => State::reconciling("Impaired", "some replicas have stopped serving the model"),
         Stage::Failing(trouble) => {
             let Failure { reason, message, hint, .. } = trouble.failure.clone();
             let message = cut(&if hint.is_empty() { message } else { format!("{message}: {hint}") }, MOST_TEXT);

@@ -1,5 +1,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "test data reads better by value")]
 
+mod sharing;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1};
@@ -13,9 +15,11 @@ use crate::api::{
     names as labels,
 };
 use crate::plan::{
-    Next, Problem,
+    ChildKind, Next, Problem,
     fixtures::{object, settings},
 };
+
+mod rollouts;
 
 const UID: &str = "0b9f6a1e-0000-0000-0000-000000000002";
 
@@ -111,6 +115,18 @@ fn carry_out(world: &mut ObservedDeployment, plan: &Plan<ModelDeploymentStatus>)
                 made.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".into());
                 world.service = Some(Arc::new(made));
             }
+            Change::Apply { child: Child::Budget(budget), uid } => {
+                assert_eq!(*uid, world.budget.as_ref().and_then(|known| known.metadata.uid.clone()));
+                let mut made = (**budget).clone();
+                made.metadata.uid = Some("budget-uid".into());
+                world.budget = Some(Arc::new(made));
+            }
+            Change::Apply { child: Child::Route(route), .. } => {
+                let mut made = (**route).clone();
+                made.metadata.uid = Some("route-uid".into());
+                world.route = Route::Known(Some(Arc::new(made)));
+            }
+            Change::Delete(gone) if gone.kind == ChildKind::Budget => world.budget = None,
             other => panic!("{other:?} is not for this plan"),
         }
     }
@@ -261,6 +277,9 @@ fn the_pod_is_restricted_and_reads_volumes_only() {
     let sidecar = pod.init_containers.as_ref().unwrap().last().unwrap();
     assert_eq!((sidecar.name.as_str(), sidecar.restart_policy.as_deref()), ("serve", Some("Always")));
     assert!(sidecar.startup_probe.is_none(), "a sidecar that waits for the server would keep it from starting");
+    let drain = pod.containers[0].lifecycle.as_ref().unwrap().pre_stop.as_ref().unwrap().http_get.as_ref().unwrap();
+    assert_eq!(drain.path.as_deref(), Some(crate::protocol::SERVE_DRAINED));
+    assert!(i64::try_from(crate::protocol::DRAIN_SECONDS).unwrap() < pod.termination_grace_period_seconds.unwrap());
     let startup = pod.containers[0].startup_probe.as_ref().unwrap();
     assert!(startup.period_seconds.unwrap() * startup.failure_threshold.unwrap() >= 600);
 }
@@ -445,7 +464,8 @@ fn failures_of_pods_are_told_apart() {
         (server(ended(143, "Error", "")), "StartTimeout", true),
         (server(ended(1, "Error", "torch.OutOfMemoryError: CUDA out of memory")), "GpuOutOfMemory", true),
         (server(ended(1, "Error", "LoRA rank 64 is greater than max_lora_rank 16")), "AdapterMismatch", true),
-        (server(ended(1, "Error", "401 Client Error: hf_secret")), "ModelAccessDenied", true),
+        (server(ended(1, "Error", "401 Client Error: hf_a1B2c3D4e5F6g7H8i9J0")), "ModelAccessDenied", true),
+        (server(ended(128, "StartError", "exec: \"vlm\": not found")), "CannotStart", true),
         (server(waiting("ImagePullBackOff")), "ImagePullFailed", false),
         (server(waiting("CreateContainerConfigError")), "ContainerConfigInvalid", true),
         (fetch(ended(78, "Error", &said)), "CheckpointInvalid", true),
@@ -462,7 +482,7 @@ fn failures_of_pods_are_told_apart() {
         assert_eq!((reason(&plan, kind).as_str(), phase(&plan)), (expected, stands));
         let status = plan.status.unwrap();
         assert_eq!(status.failure.as_ref().unwrap().reason, expected);
-        assert!(!format!("{status:?}").contains("hf_secret"), "the server's words are not quoted");
+        assert!(!format!("{status:?}").contains("a1B2c3D4"), "a credential is quoted");
     }
     let mut world = world(json!({}));
     step(&mut world);
@@ -472,6 +492,46 @@ fn failures_of_pods_are_told_apart() {
     let plan = look(&world);
     assert_eq!(reason(&plan, RECONCILING), "Starting");
     assert!(matches!(plan.next, Next::After(_)), "it is looked at again before long");
+}
+
+/// A pod whose server ended with those words.
+fn crashed(world: &mut ObservedDeployment, words: &str) {
+    let last = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": words}});
+    pod(
+        world,
+        json!({"containerStatuses": [{"name": "server", "image": "", "imageID": "", "ready": false, "restartCount": 1, "lastState": last}]}),
+    );
+    counted(world, (1, 1, 0), "ReplicaSetUpdated");
+}
+
+#[test]
+fn the_last_words_of_a_server_are_quoted_and_those_of_its_next_tries_are_no_news() {
+    let mut world = world(json!({}));
+    step(&mut world);
+    crashed(&mut world, "10:00 loading\n\n10:01 ValueError: no such layout  \n");
+    let told = step(&mut world).status.unwrap().failure.unwrap();
+    assert!(told.message.ends_with("Its last words:\n10:00 loading\n10:01 ValueError: no such layout"), "{}", told.message);
+    crashed(&mut world, "10:05 loading\n10:06 ValueError: no such layout");
+    assert_eq!(look(&world).status, Some(world.status()));
+    crashed(&mut world, "torch.OutOfMemoryError: CUDA out of memory");
+    assert_eq!(reason(&look(&world), STALLED), "GpuOutOfMemory");
+}
+
+#[test]
+fn of_a_long_log_only_whole_lines_at_its_end_are_quoted() {
+    let mut world = world(json!({}));
+    step(&mut world);
+    let rest_of_a_token = "k1L2m3N4o5P6q7R8s9T0";
+    let lines = (1..=400).map(|line| format!("line {line}")).collect::<Vec<_>>().join("\n");
+    crashed(&mut world, &format!("{rest_of_a_token}\n{lines}"));
+    let long = look(&world).status.unwrap().failure.unwrap().message;
+    assert!(long.contains("words:\nline 393\n") && long.ends_with("line 400"), "{long}");
+    crashed(&mut world, &format!("{rest_of_a_token}{}\nend", "x".repeat(2048)));
+    let wide = look(&world).status.unwrap().failure.unwrap().message;
+    assert!(wide.ends_with("words:\nend"), "{wide}");
+    crashed(&mut world, &"ä".repeat(900));
+    let cut = look(&world).status.unwrap().failure.unwrap().message;
+    assert!(cut.ends_with("ää") && cut.len() < 1300, "{cut}");
 }
 
 #[test]

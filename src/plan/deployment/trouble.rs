@@ -1,4 +1,4 @@
-//! Why a pod does not serve, read from its status. The words of the server itself are classified and never quoted: they may hold secrets. Pure.
+//! Why a pod does not serve, read from its status. The last words of the server are classified, and quoted without credentials. Pure.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::containers::{FETCH, INIT, SERVER};
 use crate::{
     api::{Failure, names as labels},
     plan::status_text::cut,
+    protocol::redact::redact,
 };
 
 /// Seconds a pod may be unschedulable before it is said.
@@ -23,11 +24,35 @@ pub struct Trouble {
     pub lasts: bool,
 }
 
+/// Lines of a container's last words that are quoted.
+const QUOTED_LINES: usize = 8;
+/// Their length at most.
+const QUOTED_BYTES: usize = 1024;
+/// What Kubernetes keeps of a log when a container fails: of more than that it cuts the beginning.
+const KEPT_BYTES: usize = 2048;
+
+impl Trouble {
+    /// The same, in the words it was first told in: those of a second try differ by a time or an address, which is no news.
+    pub fn told_like(self, before: Option<Failure>) -> Self {
+        let is_known = |known: &Failure| known.exit_code.is_some() && known.exit_code == self.failure.exit_code;
+        let failure = before.filter(|known| is_known(known) && known.reason == self.failure.reason);
+        Self { failure: failure.unwrap_or(self.failure), ..self }
+    }
+}
+
 /// The worst that is known of `pods`.
 pub fn trouble(pods: &[Arc<corev1::Pod>], now: Timestamp) -> Option<Trouble> {
     let mut all: Vec<_> = pods.iter().filter(|pod| !is_ready(pod)).filter_map(|pod| of_pod(pod, now)).collect();
     all.sort_by_key(|trouble| !trouble.lasts);
     all.into_iter().next()
+}
+
+/// What is said when the time for a roll-out has passed: it takes somebody to change something, whatever it is.
+pub fn overdue(known: Option<Trouble>) -> Trouble {
+    let nothing = || {
+        lasting("RolloutTimedOut", "the servers do not come to list the model", "read their logs for what they are doing", None)
+    };
+    Trouble { lasts: true, ..known.unwrap_or_else(nothing) }
 }
 
 /// Whether a pod has not been given a node yet.
@@ -107,6 +132,8 @@ fn of_server(name: &str, last: &corev1::ContainerStateTerminated, pod: &corev1::
     let says = |any: &[&str]| any.iter().any(|part| words.contains(part));
     let (reason, message, hint) = if last.reason.as_deref() == Some("OOMKilled") {
         ("OutOfMemory", "was killed for using more memory than its profile has", "choose a hardware profile with more memory")
+    } else if last.reason.as_deref() == Some("StartError") {
+        ("CannotStart", "could not be started", "correct the command of the ServingRuntime, or its image")
     } else if says(&["cuda out of memory", "torch.outofmemoryerror", "no available memory for the cache blocks"]) {
         (
             "GpuOutOfMemory",
@@ -131,8 +158,20 @@ fn of_server(name: &str, last: &corev1::ContainerStateTerminated, pod: &corev1::
         ("ServerFailed", "ended", "read its log")
     };
     let workload = pod.metadata.labels.as_ref().and_then(|all| all.get(labels::DEPLOYMENT)).map_or("", String::as_str);
-    let log = format!("{hint}; kubectl logs deployment.apps/{workload} -c {name} --previous shows its last words");
-    lasting(reason, &format!("container {name} {message} (exit code {code})"), &log, Some(code))
+    let log = format!("{hint}; kubectl logs deployment.apps/{workload} -c {name} --previous shows the rest");
+    let words = last_words(last).map(|words| format!(". Its last words:\n{words}")).unwrap_or_default();
+    lasting(reason, &format!("container {name} {message} (exit code {code}){words}"), &log, Some(code))
+}
+
+/// The end of what a container said, without credentials. A first line that lost its beginning may have lost what a credential is known by.
+fn last_words(last: &corev1::ContainerStateTerminated) -> Option<String> {
+    let said = last.message.as_deref()?;
+    let whole = if said.len() < KEPT_BYTES { said } else { said.split_once('\n')?.1 };
+    let clean = redact(whole);
+    let lines: Vec<_> = clean.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let quoted = lines.get(lines.len().saturating_sub(QUOTED_LINES)..)?.join("\n");
+    let from = quoted.ceil_char_boundary(quoted.len().saturating_sub(QUOTED_BYTES));
+    quoted.get(from..).filter(|words| !words.is_empty()).map(str::to_owned)
 }
 
 fn passing(reason: &str, message: &str, hint: &str) -> Trouble {

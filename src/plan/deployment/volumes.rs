@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1 as corev1;
 
 use super::resolution::Resolution;
 use crate::{
-    plan::fine_tune::volumes::{claim_volume, mount, scratch},
+    plan::fine_tune::volumes::{claim_volume, mount, scratch, token},
     protocol::paths,
 };
 
@@ -18,6 +18,7 @@ pub fn volumes(resolution: &Resolution) -> Vec<corev1::Volume> {
     let memory = corev1::EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: None };
     let shared = corev1::Volume { name: "shm".into(), empty_dir: Some(memory), ..corev1::Volume::default() };
     let mut all = vec![scratch(SOURCES), scratch(MODEL), scratch("home"), scratch("tmp"), shared];
+    all.extend(resolution.elsewhere.is_some().then(token));
     all.extend(resolution.claims().iter().enumerate().map(|(index, claim)| claim_volume(&volume(index), claim)));
     all
 }

@@ -139,7 +139,7 @@ pub fn run_labels(name: &str, uid: &str, role: &str) -> BTreeMap<String, String>
 }
 
 /// How an agent is told of a store.
-fn store_flags(store: &ObjectStore) -> Vec<String> {
+pub fn store_flags(store: &ObjectStore) -> Vec<String> {
     let mut flags = words(&["--store-credentials", "OUTPUT_", "--store-uri", store.uri.trim_end_matches('/')]);
     flags.extend(store.endpoint.iter().flat_map(|endpoint| ["--store-endpoint".to_owned(), endpoint.clone()]));
     flags

@@ -29,6 +29,12 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
         let next = lost::deadline(observed, now);
         return Plan { status: waits_for_node(observed, now), next, ..changes(doomed) };
     }
+    if let Some(deployment) = observed.own_deployment() {
+        // What it serves is in use until its pods are gone.
+        let doomed = Some(deployment).filter(|deployment| deployment.metadata.deletion_timestamp.is_none());
+        let doomed = doomed.map(|deployment| Change::Delete(ChildReference::of(ChildKind::Served, &deployment.metadata)));
+        return changes(doomed.into_iter().collect());
+    }
     let (kept, doomed): (Vec<_>, Vec<_>) = observed.checkpoints.iter().partition(|checkpoint| is_kept(observed, checkpoint));
     let to_delete: Vec<_> = doomed
         .iter()

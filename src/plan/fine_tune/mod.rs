@@ -2,6 +2,7 @@
 
 mod agent_job;
 mod attempt;
+mod auto_deploy;
 mod budget;
 mod cleanup;
 pub(super) mod containers;
@@ -16,9 +17,11 @@ mod resolution;
 mod stage;
 mod status;
 mod turn;
+mod visibility;
 pub(super) mod volumes;
 mod waiting;
 
+pub(super) use agent_job::store_flags;
 pub use agent_job::{Place, Removal, checkpoint_identity, delete_job, import_job};
 pub use observed::ObservedFineTune;
 pub use outcome::{Outcome, outcome};
@@ -59,7 +62,10 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     if !observed.has_finalizer() {
         changes.push(Change::AddFinalizer(names::FINE_TUNE_FINALIZER));
     }
-    let status = status::status(observed, &facts, (&stage, launch.as_ref()), now);
+    let mut status = status::status(observed, &facts, (&stage, launch.as_ref()), now);
+    let (deploys, deployed) = auto_deploy::plan(observed, status.phase, now);
+    status.conditions.retain(|condition| condition.type_ != condition::DEPLOYED);
+    status.conditions.extend(deployed);
     if !is_to_be_booked_first(observed, &stage, &status) {
         changes.extend(writes(observed, &facts, &stage, launch.as_ref(), settings));
     }
@@ -72,6 +78,8 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     };
     changes.extend(marks(observed, &status));
     changes.extend(surplus(observed));
+    changes.extend(deploys);
+    changes.extend(visibility::writes(observed));
     Plan { changes, status: Some(status), notices, next }
 }
 

@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
 
 use crate::{
-    api::{BaseModel, Checkpoint, Dataset, FineTune, FineTuneStatus, HardwareProfile, QueueStatus, TrainingRuntime, names},
+    api::{
+        BaseModel, Checkpoint, CheckpointPermission, Dataset, FineTune, FineTuneStatus, HardwareProfile, ModelDeployment,
+        QueueStatus, TrainingRuntime, names,
+    },
     settings::Settings,
 };
 
@@ -38,6 +41,10 @@ pub struct ObservedFineTune {
     pub checkpoints: Vec<Arc<Checkpoint>>,
     /// Names of those that somebody uses; looked up only where something of the run is to be deleted.
     pub used_checkpoints: BTreeSet<String>,
+    /// The Deployment of ours that has its name, whoever made it.
+    pub deployment: Option<Arc<ModelDeployment>>,
+    /// The permission it owns (by uid), made because it is Public.
+    pub permission: Option<Arc<CheckpointPermission>>,
     /// What Kueue says of its Jobs that wait in a queue, by their uid; nothing of those it was not asked about yet.
     pub places: BTreeMap<String, QueueStatus>,
     /// When this process last wrote the status.
@@ -94,6 +101,13 @@ impl ObservedFineTune {
         let output = self.fine_tune.spec.output.as_ref().or(settings.default_output.as_ref());
         let named = output.and_then(|output| output.volume.as_ref()).map(|volume| volume.claim_name.clone());
         sources.chain(named).chain([crate::plan::names::claim(self.name(), self.uid())]).collect()
+    }
+
+    /// The Deployment it made by itself.
+    #[must_use]
+    pub fn own_deployment(&self) -> Option<&Arc<ModelDeployment>> {
+        let owners = |deployment: &ModelDeployment| deployment.metadata.owner_references.clone().unwrap_or_default();
+        self.deployment.as_ref().filter(|deployment| owners(deployment).iter().any(|owner| owner.uid == self.uid()))
     }
 
     /// Whether it names a claim that exists.

@@ -17,6 +17,7 @@ use crate::api::{
 };
 use crate::plan::fixtures::{object, settings};
 
+mod auto_deploy;
 mod budget;
 mod nodes;
 mod queue;
@@ -73,6 +74,7 @@ fn carry_out(world: &mut ObservedFineTune, plan: &Plan<FineTuneStatus>) {
             Change::RemoveFinalizer(name) => {
                 edit(world, |run| run.metadata.finalizers.get_or_insert_default().retain(|had| had != name));
             }
+            Change::CreateOnce(Child::Permission(permission)) => world.permission = Some(Arc::new((**permission).clone())),
             Change::CreateOnce(Child::Job(job)) => {
                 if world.jobs.iter().all(|known| known.metadata.name != job.metadata.name) {
                     let mut job = job.clone();
@@ -89,7 +91,24 @@ fn carry_out(world: &mut ObservedFineTune, plan: &Plan<FineTuneStatus>) {
                 let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now());
                 Arc::make_mut(goes.unwrap()).metadata.deletion_timestamp = Some(time);
             }
-            Change::Apply { .. } | Change::CreateOnce(Child::Workload(_)) => unreachable!("a run applies nothing"),
+            Change::CreateOnce(Child::Served(deployment)) => {
+                let mut made = (**deployment).clone();
+                made.metadata.uid = Some("deployment-uid".into());
+                (made.metadata.generation, made.metadata.resource_version) = (Some(1), Some("1".into()));
+                world.deployment = Some(Arc::new(made));
+            }
+            Change::Redeploy(wanted) => {
+                let deployment = Arc::make_mut(world.deployment.as_mut().unwrap());
+                assert_eq!(deployment.metadata.resource_version.as_ref(), Some(&wanted.version));
+                let annotations = deployment.metadata.annotations.get_or_insert_default();
+                annotations.insert(names::AUTO_DEPLOY.into(), wanted.note.clone());
+                deployment.spec.checkpoint.name.clone_from(&wanted.checkpoint);
+                deployment.spec.type_ = wanted.type_;
+                deployment.spec.replicas = wanted.replicas.unwrap_or(deployment.spec.replicas);
+                deployment.metadata.generation = deployment.metadata.generation.map(|generation| generation + 1);
+            }
+            Change::Apply { .. } | Change::CreateOnce(_) => unreachable!("a run applies nothing"),
+            Change::Delete(reference) if reference.kind == ChildKind::Served => world.deployment = None,
             Change::Delete(reference) => {
                 world.jobs.retain(|job| job.metadata.uid.as_ref() != Some(&reference.uid));
                 world.pods.clear();

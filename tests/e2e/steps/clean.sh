@@ -1,5 +1,7 @@
 # Deletion leaves nothing behind.
 
+kubectl delete -n "$ns" deployments.finetune.dev --all --cascade=foreground --timeout=120s >/dev/null
+kubectl delete -n "$ns" checkpoint untrained --ignore-not-found --wait --timeout=60s >/dev/null
 kubectl delete -n "$ns" finetunes --all --wait=true --timeout=180s >/dev/null
 kubectl wait -n "$ns" --for=delete jobs,checkpoints,finetunehistories,pods -l finetune.dev/fine-tune --timeout=60s >/dev/null
 kubectl wait -n "$ns" --for=delete pvc -l finetune.dev/fine-tune --timeout=60s >/dev/null

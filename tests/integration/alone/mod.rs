@@ -4,3 +4,4 @@ mod absence;
 mod crashes;
 mod peers;
 mod quiet;
+mod routes;

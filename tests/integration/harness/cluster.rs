@@ -52,6 +52,7 @@ pub async fn put_catalogue(client: &Client) {
     put::<TrainingRuntime>(client, "it-sft", runtime()).await;
     let server = json!({
         "image": "registry.test/server:1",
+        "hardware": "it-gpu",
         "deploymentTypes": ["fast", "normal"],
         "adapter": {"args": ["--lora=$(MODEL_NAME)=$(ADAPTER_PATH)"], "ranks": [8, 16, 32]},
     });

@@ -20,6 +20,9 @@ const CHANCE: &[&str] = &[
     "savedAt",
     "asOf",
     "ips",
+    "clusterIP",
+    "clusterIPs",
+    "finetune.dev/revision",
     "caBundle",
 ];
 

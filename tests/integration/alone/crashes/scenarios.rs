@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use finetune_operator::{
-    api::{Checkpoint, Failure, FineTune, FineTunePhase},
+    api::{Checkpoint, Failure, FineTune, FineTunePhase, ModelDeployment},
     protocol::{End, FilesState, Report},
 };
 
@@ -18,7 +18,9 @@ use crate::{
         agent::so_far,
         wait::{until, until_gone},
     },
+    rollouts,
     run::{SAVES, train},
+    serving,
 };
 
 /// Tries of a report until the order that is due comes with its answer.
@@ -28,10 +30,37 @@ const TRIES: usize = 20;
 pub struct Scenario {
     /// Its name.
     pub name: &'static str,
-    /// Plays it, and returns the run once nothing moves any more, or it is to be deleted.
-    pub play: fn(Sandbox) -> BoxFuture<'static, FineTune>,
+    /// Plays it, and returns what it is about once nothing moves any more, or it is to be deleted.
+    pub play: fn(Sandbox) -> BoxFuture<'static, Played>,
     /// What is compared in the end.
     pub ending: Ending,
+}
+
+/// What a scenario is about.
+pub enum Played {
+    /// A run, and what serves its checkpoints.
+    Run(Box<FineTune>),
+    /// A checkpoint that is served by hand.
+    Served(Box<ModelDeployment>),
+}
+
+impl Played {
+    fn run(run: FineTune) -> Self {
+        Self::Run(Box::new(run))
+    }
+
+    fn served(deployment: ModelDeployment) -> Self {
+        Self::Served(Box::new(deployment))
+    }
+
+    /// Its uid.
+    pub fn uid(&self) -> String {
+        match self {
+            Self::Run(run) => run.uid(),
+            Self::Served(deployment) => deployment.uid(),
+        }
+        .unwrap()
+    }
 }
 
 /// What is compared in the end, beside what was made and deleted on the way.
@@ -47,15 +76,44 @@ pub enum Ending {
 
 /// All of them, the plainest first. A new one is a function below and an entry here.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "success", play: |sandbox| success(sandbox).boxed(), ending: Ending::LeftThenDeleted },
-    Scenario { name: "failure", play: |sandbox| failure(sandbox).boxed(), ending: Ending::Left },
-    Scenario { name: "stop", play: |sandbox| stop(sandbox).boxed(), ending: Ending::Left },
-    Scenario { name: "pause-and-resume", play: |sandbox| pause_and_resume(sandbox).boxed(), ending: Ending::Left },
-    Scenario { name: "scratch-after-success", play: |sandbox| scratch_after_success(sandbox).boxed(), ending: Ending::Left },
-    Scenario { name: "scratch-after-stop", play: |sandbox| scratch_after_stop(sandbox).boxed(), ending: Ending::Left },
-    Scenario { name: "deletion-while-training", play: |sandbox| training(sandbox).boxed(), ending: Ending::Deleted },
-    Scenario { name: "budget", play: |sandbox| budget(sandbox).boxed(), ending: Ending::Left },
-    Scenario { name: "retention", play: |sandbox| retention(sandbox).boxed(), ending: Ending::Left },
+    Scenario { name: "success", play: |sandbox| success(sandbox).map(Played::run).boxed(), ending: Ending::LeftThenDeleted },
+    Scenario { name: "failure", play: |sandbox| failure(sandbox).map(Played::run).boxed(), ending: Ending::Left },
+    Scenario { name: "stop", play: |sandbox| stop(sandbox).map(Played::run).boxed(), ending: Ending::Left },
+    Scenario {
+        name: "pause-and-resume",
+        play: |sandbox| pause_and_resume(sandbox).map(Played::run).boxed(),
+        ending: Ending::Left,
+    },
+    Scenario {
+        name: "scratch-after-success",
+        play: |sandbox| scratch_after_success(sandbox).map(Played::run).boxed(),
+        ending: Ending::Left,
+    },
+    Scenario {
+        name: "scratch-after-stop",
+        play: |sandbox| scratch_after_stop(sandbox).map(Played::run).boxed(),
+        ending: Ending::Left,
+    },
+    Scenario {
+        name: "deletion-while-training",
+        play: |sandbox| training(sandbox).map(Played::run).boxed(),
+        ending: Ending::Deleted,
+    },
+    Scenario { name: "budget", play: |sandbox| budget(sandbox).map(Played::run).boxed(), ending: Ending::Left },
+    Scenario { name: "deploy", play: |sandbox| deploy(sandbox).map(Played::served).boxed(), ending: Ending::LeftThenDeleted },
+    Scenario { name: "rollout", play: |sandbox| rollout(sandbox).map(Played::served).boxed(), ending: Ending::Left },
+    Scenario {
+        name: "deletion-while-serving",
+        play: |sandbox| deploy(sandbox).map(Played::served).boxed(),
+        ending: Ending::Deleted,
+    },
+    Scenario {
+        name: "auto-deploy",
+        play: |sandbox| auto_deploy(sandbox).map(Played::run).boxed(),
+        ending: Ending::LeftThenDeleted,
+    },
+    Scenario { name: "roll-back", play: |sandbox| roll_back(sandbox).map(Played::run).boxed(), ending: Ending::Left },
+    Scenario { name: "retention", play: |sandbox| retention(sandbox).map(Played::run).boxed(), ending: Ending::Left },
 ];
 
 async fn success(sandbox: Sandbox) -> FineTune {
@@ -123,6 +181,43 @@ async fn train_from_scratch(sandbox: &Sandbox, run: &FineTune) {
     agent.report(report).await;
     agent.end("succeed", "").await;
     sandbox.until_phase("bot", FineTunePhase::Succeeded).await;
+}
+
+async fn deploy(sandbox: Sandbox) -> ModelDeployment {
+    serving::checkpoint(&sandbox, "first").await;
+    serving::serve(&sandbox, "first").await;
+    serving::until_serving(&sandbox).await
+}
+
+/// Another checkpoint, and more of it.
+async fn rollout(sandbox: Sandbox) -> ModelDeployment {
+    deploy(sandbox.clone()).await;
+    serving::checkpoint(&sandbox, "second").await;
+    serving::edit(&sandbox, json!({"checkpoint": {"name": "second"}, "replicas": 2})).await;
+    serving::until_serving(&sandbox).await
+}
+
+/// A run whose last checkpoint is served once it has succeeded.
+async fn auto_deploy(sandbox: Sandbox) -> FineTune {
+    let run = sandbox.run("bot", json!({"autoDeploy": {"checkpoint": "Last", "type": "fast"}})).await;
+    train(&sandbox, &run, 1).await;
+    rollouts::until_deployed(&sandbox, "Serving").await;
+    settled(&sandbox, 4).await
+}
+
+/// A run whose second checkpoint is better, and cannot be served.
+async fn roll_back(sandbox: Sandbox) -> FineTune {
+    let run = sandbox.run("bot", json!({"autoDeploy": {"checkpoint": "Best"}})).await;
+    let mut agent = Agent::training(&sandbox, &run, 1).await;
+    agent.report(so_far(1, &[(10, "3.0")], 13)).await;
+    rollouts::until_deployed(&sandbox, "Serving").await;
+    let saves = [(10, "3.0"), (13, "1.0")];
+    agent.report(so_far(1, &saves, 13)).await;
+    rollouts::until_deployed(&sandbox, "RolledBack").await;
+    agent.report(Report { end: Some(End::default()), ..so_far(1, &saves, 13) }).await;
+    agent.end("succeed", "").await;
+    sandbox.until_phase("bot", FineTunePhase::Succeeded).await;
+    settled(&sandbox, 2).await
 }
 
 /// The budget of a run that trains is cut to less than it has spent.

@@ -1,22 +1,24 @@
-//! What a run leaves behind, and what was made and deleted for it.
+//! What a run, or a checkpoint that is served, leaves behind, and what was made and deleted for it.
 
 use std::sync::Arc;
 
-use kube::ResourceExt;
 use rand::{SeedableRng, rngs::StdRng};
 
-use finetune_operator::api::FineTune;
+use finetune_operator::api::ModelDeployment;
+use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1, policy::v1 as policy};
 
 use super::{
     odd_pause,
-    scenarios::{Ending, Scenario},
+    scenarios::{Ending, Played, Scenario},
 };
 use crate::{
     harness::{
         Sandbox,
         normal::normal,
         proxy::{Fault, Proxied},
+        wait::list,
     },
+    rollouts,
     run::{delete, nothing_is_left},
 };
 
@@ -62,28 +64,61 @@ pub async fn tell_while_dying(scenario: &Scenario, sandbox: Sandbox, seed: u64) 
 }
 
 async fn play(scenario: &Scenario, sandbox: &Sandbox, proxied: &Proxied) -> Story {
-    let run = (scenario.play)(sandbox.clone()).await;
-    let end = if scenario.ending == Ending::Deleted { String::new() } else { end(sandbox, &run).await };
+    let played = (scenario.play)(sandbox.clone()).await;
+    let uid = played.uid();
+    let end = if scenario.ending == Ending::Deleted { String::new() } else { end(sandbox, &played, &uid).await };
     if scenario.ending != Ending::Left {
-        delete(sandbox, &run).await;
-        nothing_is_left(sandbox, &run).await;
+        match &played {
+            Played::Run(run) => {
+                delete(sandbox, run).await;
+                nothing_is_left(sandbox, run).await;
+            }
+            Played::Served(deployment) => rollouts::delete(sandbox, deployment).await,
+        }
+        rollouts::nothing_serves(sandbox).await;
     }
-    let uid = run.uid().unwrap();
-    let mut writes: Vec<_> = proxied.made_and_deleted().iter().map(|write| write.replace(&uid[..8], "UID8")).collect();
+    let mut writes: Vec<_> = proxied.made_and_deleted().iter().map(|write| named_alike(write, &uid)).collect();
     writes.sort();
     Story { end, writes }
 }
 
-/// Every object of the run, without what is chance.
-async fn end(sandbox: &Sandbox, run: &FineTune) -> String {
-    let (namespace, uid) = (&sandbox.namespace, run.uid().unwrap());
-    [
-        normal(&[run], namespace, &uid),
-        normal(&sandbox.checkpoints(run).await, namespace, &uid),
-        normal(&[sandbox.history(run).await], namespace, &uid),
-        normal(&sandbox.jobs(run).await, namespace, &uid),
+/// A deed without the uids in it: that of the subject, and that of a Checkpoint whose Job has it in its name.
+fn named_alike(deed: &str, uid: &str) -> String {
+    const IMPORT: &str = "ckpt-import-";
+    let text = deed.replace(&uid[..8], "UID8");
+    text.split_once(IMPORT).map(|(before, _)| format!("{before}{IMPORT}UID")).unwrap_or(text)
+}
+
+/// Every object of the story, without what is chance.
+async fn end(sandbox: &Sandbox, played: &Played, uid: &str) -> String {
+    let namespace = &sandbox.namespace;
+    let mut parts = Vec::new();
+    if let Played::Run(run) = played {
+        parts.extend([
+            normal(&[run], namespace, uid),
+            normal(&sandbox.checkpoints(run).await, namespace, uid),
+            normal(&[sandbox.history(run).await], namespace, uid),
+            normal(&sandbox.jobs(run).await, namespace, uid),
+        ]);
+    }
+    parts.extend(serving(sandbox, uid).await);
+    parts.join("---\n")
+}
+
+/// What serves models in the namespace.
+async fn serving(sandbox: &Sandbox, uid: &str) -> Vec<String> {
+    let namespace = &sandbox.namespace;
+    let mut workloads: Vec<apps::Deployment> = list(&sandbox.api(), "").await;
+    for status in workloads.iter_mut().filter_map(|workload| workload.status.as_mut()) {
+        // Conditions name a replica set by a hash of the uid, and pods of the version before may still be ending.
+        (status.conditions, status.terminating_replicas) = (None, None);
+    }
+    vec![
+        normal(&list::<ModelDeployment>(&sandbox.api(), "").await, namespace, uid),
+        normal(&workloads, namespace, uid),
+        normal(&list::<corev1::Service>(&sandbox.api(), "").await, namespace, uid),
+        normal(&list::<policy::PodDisruptionBudget>(&sandbox.api(), "").await, namespace, uid),
     ]
-    .join("---\n")
 }
 
 impl Story {
