@@ -10,7 +10,16 @@ use crate::harness::audit::of_operator;
 const MAY_BE_UNUSED: &[(&str, &[&str], &str)] = &[
     (
         "get",
-        &["checkpointpermissions", "checkpoints", "deployments", "jobs", "persistentvolumeclaims", "services"],
+        &[
+            "checkpointpermissions",
+            "checkpoints",
+            "deployments",
+            "httproutes",
+            "jobs",
+            "persistentvolumeclaims",
+            "poddisruptionbudgets",
+            "services",
+        ],
         "asked for only where a create finds the name taken, to see whose the object is",
     ),
     (

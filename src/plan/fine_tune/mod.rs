@@ -77,9 +77,13 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
         _ => next,
     };
     changes.extend(marks(observed, &status));
-    changes.extend(surplus(observed));
     changes.extend(deploys);
-    changes.extend(visibility::writes(observed));
+    let visibility = visibility::writes(observed);
+    if visibility.is_none() {
+        changes.extend(surplus(observed));
+    }
+    // What is surplus depends on who may use it: that is settled first.
+    changes.extend(visibility);
     Plan { changes, status: Some(status), notices, next }
 }
 

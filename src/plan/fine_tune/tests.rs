@@ -364,6 +364,19 @@ fn an_attempt_that_was_not_recorded_before_a_pause_keeps_its_number() {
 }
 
 #[test]
+fn nothing_is_surplus_until_it_is_settled_who_may_use_it() {
+    let mut world = world(json!({"visibility": "Public", "checkpoints": {"keepLast": 1}}));
+    world.checkpoints = vec![checkpoint(1, "0.5", CheckpointPhase::Ready), checkpoint(2, "0.4", CheckpointPhase::Ready)];
+    let goes = |plan: &Plan<FineTuneStatus>| {
+        let is_checkpoint = |change: &&Change| matches!(change, Change::Delete(gone) if gone.kind == ChildKind::Checkpoint);
+        plan.changes.iter().filter(is_checkpoint).count()
+    };
+    let first = step(&mut world);
+    assert_eq!((goes(&first), world.permission.is_some()), (0, true), "somebody elsewhere may be serving the first");
+    assert_eq!(goes(&step(&mut world)), 1);
+}
+
+#[test]
 fn a_job_that_was_not_recorded_ends_when_what_it_was_made_of_is_gone() {
     let mut world = world(json!({}));
     step_and_die(&mut world);

@@ -131,22 +131,28 @@ const HOLD: &str = "test.finetune.dev/hold";
 impl Agent {
     /// Keeps the pod though it is deleted, as a slow node does.
     pub async fn hold(&self) {
-        let mut finalizers = self.pod.finalizers().to_vec();
-        finalizers.push(HOLD.into());
-        self.set_finalizers(&finalizers).await;
+        self.change_finalizers(|finalizers| finalizers.push(HOLD.into())).await;
     }
 
     /// Lets the pod go.
     pub async fn let_go(&self) {
-        let there = self.sandbox.api::<corev1::Pod>().get(&self.pod.name_any()).await.unwrap();
-        let left: Vec<_> = there.finalizers().iter().filter(|name| *name != HOLD).cloned().collect();
-        self.set_finalizers(&left).await;
+        self.change_finalizers(|finalizers| finalizers.retain(|name| name != HOLD)).await;
     }
 
-    async fn set_finalizers(&self, finalizers: &[String]) {
-        let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+    /// The controller of Jobs has a finalizer of its own there, which comes and goes: what was read must still hold.
+    async fn change_finalizers(&self, change: impl Fn(&mut Vec<String>)) {
         let pods: Api<corev1::Pod> = self.sandbox.api();
-        pods.patch(&self.pod.name_any(), &PatchParams::default(), &patch).await.unwrap();
+        loop {
+            let there = pods.get(&self.pod.name_any()).await.unwrap();
+            let mut finalizers = there.finalizers().to_vec();
+            change(&mut finalizers);
+            let metadata = json!({"finalizers": finalizers, "resourceVersion": there.resource_version()});
+            let patch = Patch::Merge(json!({"metadata": metadata}));
+            match pods.patch(&self.pod.name_any(), &PatchParams::default(), &patch).await {
+                Err(kube::Error::Api(status)) if status.is_conflict() => {}
+                patched => break drop(patched.unwrap()),
+            }
+        }
     }
 }
 
