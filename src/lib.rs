@@ -6,7 +6,7 @@
 //! cli
 //! controllers · reports · gateway · agent · generate   shells: watch, serve, run
 //! plan · cluster · checkpoint_files             decide · write · read checkpoints
-//! api · protocol · settings · access · telemetry · listener
+//! api · protocol · settings · access · telemetry · listener · signals
 //! ```
 //!
 //! `plan` is pure: data in, data out. `cluster` and `reports` are the only writers to Kubernetes.
@@ -25,4 +25,5 @@ pub mod plan;
 pub mod protocol;
 pub mod reports;
 pub mod settings;
+pub mod signals;
 pub mod telemetry;

@@ -11,22 +11,23 @@ use std::path::Path;
 use source::{Source, read, words};
 
 /// What each module of the library may name, beside itself. The direction is
-/// main → cli → shells → {plan, cluster, `checkpoint_files`} → {api, protocol, settings, access, telemetry, listener}.
+/// main → cli → shells → {plan, cluster, `checkpoint_files`} → {api, protocol, settings, access, telemetry, listener, signals}.
 const LAYERS: &[(&str, &[&str])] = &[
     ("access", &[]),
     ("api", &[]),
     ("protocol", &["api"]),
     ("settings", &["api"]),
     ("listener", &[]),
+    ("signals", &[]),
     ("telemetry", &[]),
     ("checkpoint_files", &[]),
     ("plan", &["api", "protocol", "settings"]),
     ("cluster", &["api", "plan"]),
-    ("agent", &["api", "protocol", "checkpoint_files", "listener", "telemetry"]),
+    ("agent", &["api", "protocol", "checkpoint_files", "listener", "signals", "telemetry"]),
     // One process runs the report server beside the reconcilers, so the one that starts them sees both.
-    ("controllers", &["api", "settings", "telemetry", "plan", "cluster", "reports"]),
+    ("controllers", &["api", "settings", "telemetry", "plan", "cluster", "reports", "signals"]),
     ("generate", &["access", "api"]),
-    ("gateway", &["access", "api", "plan", "settings", "telemetry"]),
+    ("gateway", &["access", "api", "listener", "plan", "settings", "signals", "telemetry"]),
     ("plugin", &["api", "plan"]),
     ("reports", &["access", "api", "listener", "protocol", "telemetry"]),
     ("cli", &["agent", "controllers", "gateway", "generate", "plugin", "reports", "settings", "telemetry"]),

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::files::{Files, FilesError};
 use self::server::Export;
@@ -20,9 +19,11 @@ use super::report_client::{ReportClient, ReportError};
 use crate::listener::{self, Limits};
 use crate::protocol::sharing::{CAPABILITY_SECONDS, EXPORT_PORT};
 use crate::protocol::{Store, env, paths};
+use crate::signals::asked_to_stop;
 
 /// A connection ends when the capability it was opened with may have ended.
-const LIMITS: Limits = Limits { connections: 256, life: Duration::from_secs(CAPABILITY_SECONDS as u64), keep_alive: true };
+const LIMITS: Limits =
+    Limits { connections: 256, life: Some(Duration::from_secs(CAPABILITY_SECONDS as u64)), keep_alive: true, ..Limits::AMONG_US };
 
 /// What `agent export` is told.
 #[derive(Args, Clone, Debug)]
@@ -86,7 +87,7 @@ async fn export(arguments: &Arguments) -> Result<(), ExportError> {
     tracing::info!(checkpoint = arguments.checkpoint, digest, count, %address, "handing out");
     let router = server::router(Arc::new(Export { checkpoint: arguments.checkpoint.clone(), files }));
     tokio::select! {
-        () = listener::serve(listener, tls, LIMITS, router, asked_to_stop()) => Ok(()),
+        () = listener::serve(listener, Some(tls), LIMITS, router, asked_to_stop()) => Ok(()),
         () = identity.renew(&client, life) => Ok(()),
     }
 }
@@ -101,11 +102,4 @@ async fn files(arguments: &Arguments) -> Result<Files, FilesError> {
         credentials: arguments.store_credentials.clone().unwrap_or_default(),
     };
     Files::in_store(&store).await
-}
-
-async fn asked_to_stop() {
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminated) => drop(terminated.recv().await),
-        Err(_) => std::future::pending().await,
-    }
 }

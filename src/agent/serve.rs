@@ -14,13 +14,13 @@ use clap::Args;
 use reqwest::{Client, redirect};
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::agent::drain::drained;
 use crate::checkpoint_files::cut;
 use crate::protocol::{SERVE_ALIVE, SERVE_DRAINED, SERVE_PORT, SERVE_READY};
+use crate::signals::asked_to_stop;
 
 /// How long the server is waited for: less than a probe waits for us.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -70,13 +70,6 @@ pub async fn run(arguments: &Arguments) -> ExitCode {
     let Err(error) = served else { return ExitCode::SUCCESS };
     tracing::error!(error, "readiness cannot be served");
     ExitCode::FAILURE
-}
-
-async fn asked_to_stop() {
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminated) => drop(terminated.recv().await),
-        Err(_) => std::future::pending().await,
-    }
 }
 
 fn router(question: Question) -> Router {

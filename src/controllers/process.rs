@@ -18,6 +18,7 @@ use crate::{
     cluster::Cluster,
     reports,
     settings::{Gateway, Settings},
+    signals::asked_to_stop,
     telemetry::{self, Metrics},
 };
 
@@ -241,19 +242,6 @@ impl Arguments {
 
     fn identity(&self) -> String {
         self.name.clone().unwrap_or_else(|| format!("finetune-operator-{}", uuid::Uuid::new_v4()))
-    }
-}
-
-async fn asked_to_stop() {
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = terminated => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }
 

@@ -7,25 +7,27 @@ use moka::future::Cache;
 
 use super::errors::{Kind, Refusal};
 use super::identity::CallerKey;
+use crate::listener::Limits;
 
 /// Largest body, in bytes.
 pub const BODY_BYTES: usize = 1024 * 1024;
 /// Largest body of a completion, in bytes: pictures come in it.
 pub const COMPLETION_BYTES: usize = 16 * 1024 * 1024;
-/// Largest head of a request, in bytes; what is read at once may go over it.
-pub const HEAD_BYTES: usize = 64 * 1024;
-/// Most header fields.
-pub const HEADERS: usize = 64;
-/// How long a head may take to arrive.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of the listeners: an answer may stream for as long as it likes.
+pub const OF_LISTENERS: Limits = Limits {
+    connections: 2048,
+    life: None,
+    keep_alive: true,
+    head_bytes: 64 * 1024,
+    headers: 64,
+    grace: Duration::from_secs(45),
+};
 /// How long a request may take altogether.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long a server may take to begin its answer to a completion; then it may go on as long as it likes.
 pub const COMPLETION_TIMEOUT: Duration = Duration::from_mins(10);
 /// Longest `?wait=`.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Connections at once.
-pub const CONNECTIONS: usize = 2048;
 /// Requests at once.
 pub const REQUESTS: usize = 512;
 /// Callers whose pace is remembered.

@@ -11,7 +11,6 @@ mod extract;
 mod fixtures;
 mod identity;
 mod limits;
-mod listener;
 mod metrics;
 mod observe;
 mod openai;

@@ -1,5 +1,6 @@
 //! The gateway process: its flags, and what runs in it from start to shutdown.
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use kube::Config;
 use tokio::sync::watch;
 
 use super::app::Gateway;
-use super::limits::Rate;
-use super::listener;
+use super::limits::{self, Rate};
 use super::metrics::GatewayMetrics;
-use crate::telemetry;
+use crate::signals::asked_to_stop;
+use crate::{listener, telemetry};
 
 /// Flags of `finetune-operator gateway`. Every flag can be given by its environment variable.
 #[derive(clap::Args, Clone, Debug)]
@@ -78,8 +79,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(false);
     let api = listen(arguments.port).await?;
     let probes = listen(arguments.http_port).await?;
-    let api = tokio::spawn(listener::serve(api, gateway.router(), stopped.clone()));
-    let probes = tokio::spawn(listener::serve(probes, probe_routes(drains, gateway.metrics().clone()), stopped));
+    let probe_routes = probe_routes(drains, gateway.metrics().clone());
+    let api = tokio::spawn(listener::serve(api, None, limits::OF_LISTENERS, gateway.router(), said(stopped.clone())));
+    let probes = tokio::spawn(listener::serve(probes, None, limits::OF_LISTENERS, probe_routes, said(stopped)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), port = arguments.port, "started");
     asked_to_stop().await;
     tracing::info!("stopping");
@@ -90,8 +92,12 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     Ok(())
 }
 
+async fn said(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
 async fn listen(port: u16) -> Result<tokio::net::TcpListener, Error> {
-    listener::bind(port).await.map_err(|source| Error::Listen { port, source })
+    listener::bind((Ipv6Addr::UNSPECIFIED, port).into()).await.map_err(|source| Error::Listen { port, source })
 }
 
 /// Alive as long as it answers; ready until it is asked to stop. Whether the API server is there is for each request to say.
@@ -118,18 +124,5 @@ impl Arguments {
             config.root_cert_file = Some(file.clone());
         }
         Ok(config)
-    }
-}
-
-async fn asked_to_stop() {
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = terminated => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use rustls::ServerConfig;
@@ -13,7 +12,7 @@ use super::tls::Certificates;
 use crate::listener::{self, Limits};
 
 /// One connection carries one request: agents report every half minute at most, and each time the Service picks a replica anew.
-const LIMITS: Limits = Limits { connections: 1024, life: Duration::from_mins(2), keep_alive: false };
+const LIMITS: Limits = Limits::AMONG_US;
 
 /// TLS that takes its certificate from `certificates` at each handshake.
 pub(super) fn tls(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, Error> {
@@ -33,7 +32,7 @@ pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
 
 /// Serves `router` until `shutdown`.
 pub(super) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router, shutdown: impl Future<Output = ()>) {
-    listener::serve(listener, tls, LIMITS, router, shutdown).await;
+    listener::serve(listener, Some(tls), LIMITS, router, shutdown).await;
 }
 
 #[cfg(test)]

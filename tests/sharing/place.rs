@@ -228,8 +228,8 @@ fn door(authority: &Authority, permitted: Arc<AtomicBool>) -> String {
     listener.set_nonblocking(true).unwrap();
     let url = format!("https://{HOST}:{}", listener.local_addr().unwrap().port());
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-    let limits = Limits { connections: 16, life: std::time::Duration::from_mins(1), keep_alive: false };
-    tokio::spawn(listener::serve(listener, Arc::new(tls), limits, router, std::future::pending()));
+    let limits = Limits::AMONG_US;
+    tokio::spawn(listener::serve(listener, Some(Arc::new(tls)), limits, router, std::future::pending()));
     url
 }
 
