@@ -175,7 +175,8 @@ fn an_adapter_on_vllm_and_full_weights_on_a_cpu_are_served_as_on_record() {
 
 /// What the server is started with, as the kubelet makes it from command, arguments and environment.
 fn command_line(plan: &Value) -> Vec<String> {
-    let server = &plan["changes"][0]["apply"]["spec"]["template"]["spec"]["containers"][0];
+    let workload = plan["changes"].as_array().unwrap().iter().find(|change| change["apply"]["kind"] == "Deployment").unwrap();
+    let server = &workload["apply"]["spec"]["template"]["spec"]["containers"][0];
     let variables: Vec<_> = server["env"].as_array().unwrap().iter().filter(|variable| variable["value"].is_string()).collect();
     let expanded = |word: &Value| {
         variables.iter().fold(word.as_str().unwrap().to_owned(), |word, variable| {

@@ -58,7 +58,7 @@ where
 fn training_gpus(world: &World) -> i64 {
     let runs = world.fine_tunes.state().into_iter().filter_map(|run| run.status.clone());
     let training = runs.filter(|status| status.phase == FineTunePhase::Running).filter_map(|status| status.resolved);
-    training.map(|resolved| i64::from(resolved.gpus) * i64::from(resolved.nodes.max(1))).sum()
+    training.map(|resolved| i64::from(resolved.gpus)).sum()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     shell::{Planned, Shell},
-    usage::{is_held, is_training, may_use},
+    usage::{is_at_work, is_held, is_training, may_use},
     world::owned_by,
 };
 use crate::{
@@ -45,6 +45,7 @@ impl Planned for ModelDeployment {
             hardware: world.hardware.state(),
             claims: BTreeMap::new(),
             holders: Vec::new(),
+            will_hold: Vec::new(),
             workload: owned_by(&world.serving.workloads, &name, &namespace, &uid),
             service: owned_by(&world.serving.services, &name, &namespace, &uid),
             budget: owned_by(&world.serving.budgets, &name, &namespace, &uid),
@@ -54,14 +55,15 @@ impl Planned for ModelDeployment {
             namespace_terminating: false,
             deployment: Arc::clone(deployment),
         };
-        let served = permission::served_elsewhere(&observed).map(|(name, owner)| may_use(world, (owner, name), &namespace));
-        observed.permissions.served = served.unwrap_or_default();
+        let served = permission::served_elsewhere(&observed);
+        observed.permissions.served = served.iter().all(|(name, owner)| may_use(world, (owner, name), &namespace));
         observed.permissions.held = owner != namespace && observed.checkpoint.as_ref().is_some_and(|found| is_held(world, found));
         let claim = |name: String| Some((name.clone(), world.claims.get(&ObjectRef::new(&name).within(&namespace))?));
         observed.claims = observed.claim_names().into_iter().filter_map(claim).collect();
         if observed.claims.keys().any(|claim| !observed.mounts(claim)) {
             let holds = |pod: &corev1::Pod| is_training(pod, &namespace) && mounts_any(pod, &observed.claims);
             observed.holders = world.pods.store().state_filter(holds);
+            observed.will_hold = world.jobs.store().state_filter(|job| is_at_work(job, &namespace));
         }
         observed
     }

@@ -84,6 +84,8 @@ impl Planned for FineTune {
 
     fn learn(observed: &mut ObservedFineTune, error: &Error) -> bool {
         match error {
+            // Of what stands beside the run its own plan says so, or its log.
+            Error::NameTaken { kind, .. } if BESIDE.contains(&kind.as_str()) => return false,
             Error::NameTaken { kind, name } => observed.name_taken = Some(format!("{kind} {name}")),
             _ if error.class() == Class::NamespaceTerminating => observed.namespace_terminating = true,
             _ => return false,
@@ -91,6 +93,9 @@ impl Planned for FineTune {
         true
     }
 }
+
+/// Kinds of what stands beside a run.
+const BESIDE: [&str; 2] = ["CheckpointPermission", "Deployment"];
 
 /// The object of that name, or the one that stands in where none is named; of several the oldest.
 fn named_or_default<K>(store: &kube::runtime::reflector::Store<K>, name: Option<&str>) -> Option<Arc<K>>

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, Error, Subject},
-    plan::{Next, Plan},
+    plan::{Change, Next, Plan},
     settings::Settings,
 };
 
@@ -65,7 +65,8 @@ impl<K: Planned> Reconciler<K> for Shell {
 impl Shell {
     async fn carry_out<K: Planned>(&self, object: &K, observed: &K::Observed) -> Result<Next, Error> {
         let plan = K::plan(observed, &self.settings, Timestamp::now());
-        if let Some(after) = self.cluster.apply(object, &plan.changes).await? {
+        let (aside, changes): (Vec<_>, Vec<_>) = plan.changes.into_iter().partition(Change::is_aside);
+        if let Some(after) = self.cluster.apply(object, &changes).await? {
             self.pace.wrote(object, &after, Timestamp::now());
         }
         if let Some(status) = plan.status.filter(|status| *status != object.status()) {
@@ -73,6 +74,7 @@ impl Shell {
             self.pace.wrote(object, &after, Timestamp::now());
         }
         self.cluster.publish(object, &plan.notices);
+        self.cluster.apply(object, &aside).await?;
         Ok(plan.next)
     }
 }

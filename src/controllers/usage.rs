@@ -1,12 +1,12 @@
 //! Who uses a checkpoint, and so keeps it from going; and who may.
 
-use k8s_openapi::api::core::v1 as corev1;
+use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::world::World;
 use crate::{
     api::{Checkpoint, CheckpointReference, ModelDeployment, condition, names},
-    plan::deployment::claims_of,
+    plan::{deployment::claims_of, fine_tune::outcome},
 };
 
 /// Deployments that are to serve a checkpoint, or do so until another one is served, and unfinished runs that start from it, as `kind/name`, or
@@ -60,7 +60,7 @@ pub fn may_use(world: &World, (namespace, name): (&str, &str), project: &str) ->
     permits.is_some()
 }
 
-/// Whether a training pod holds the volume of a checkpoint, and no second node can mount it.
+/// Whether a run holds the volume of a checkpoint, and no second node can mount it.
 pub fn is_held(world: &World, checkpoint: &Checkpoint) -> bool {
     let namespace = checkpoint.namespace().unwrap_or_default();
     let Some(volume) = &checkpoint.spec.storage.volume else { return false };
@@ -71,15 +71,30 @@ pub fn is_held(world: &World, checkpoint: &Checkpoint) -> bool {
         let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         is_training(pod, &namespace) && claims_of(&mut volumes).any(|held| held == volume.claim_name)
     };
-    single && world.pods.store().find(holds).is_some()
+    let will_hold =
+        |job: &batch::Job| is_at_work(job, &namespace) && claims_of(volumes_of(job)).any(|held| held == volume.claim_name);
+    single && (world.pods.store().find(holds).is_some() || world.jobs.store().find(will_hold).is_some())
 }
 
-/// Whether a pod trains, in that namespace.
+/// Whether a Job trains, or is to, in that namespace: between two pods of its it holds its volumes as well. One that waits in a queue does not.
+pub fn is_at_work(job: &batch::Job, namespace: &str) -> bool {
+    let waits = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
+    job.namespace().as_deref() == Some(namespace)
+        && job.labels().get(names::ROLE).is_some_and(|role| role == names::ROLE_TRAIN)
+        && !waits
+        && outcome(job, &[]).is_none()
+}
+
+fn volumes_of(job: &batch::Job) -> impl Iterator<Item = &corev1::Volume> {
+    job.spec.iter().flat_map(|spec| spec.template.spec.iter().flat_map(|pod| pod.volumes.iter().flatten()))
+}
+
+/// Whether a pod trains, or is about to, in that namespace.
 pub fn is_training(pod: &corev1::Pod, namespace: &str) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     pod.namespace().as_deref() == Some(namespace)
         && pod.labels().get(names::ROLE).is_some_and(|role| role == names::ROLE_TRAIN)
-        && phase == Some("Running")
+        && matches!(phase, Some("Pending" | "Running"))
 }
 
 /// Whether a Deployment is to serve the checkpoint, or does so until another one is served.

@@ -38,6 +38,14 @@ pub struct Plan<S> {
     pub next: Next,
 }
 
+impl Change {
+    /// Whether the object itself gets on without it: a server that refuses it must keep neither the other writes nor the status from being made.
+    #[must_use]
+    pub const fn is_aside(&self) -> bool {
+        matches!(self, Self::Redeploy(_) | Self::CreateOnce(Child::Served(_) | Child::Permission(_)))
+    }
+}
+
 impl<S> Plan<S> {
     /// Nothing to do until something changes.
     #[must_use]

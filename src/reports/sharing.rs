@@ -16,6 +16,7 @@ use super::handler::Handler;
 use super::limits;
 use super::refusal::Refusal;
 use super::tls::Authority;
+use crate::api::{Checkpoint, CheckpointReference};
 use crate::protocol::sharing::{
     CAPABILITY_PATH, CERTIFICATE_PATH, Capability, CapabilityRequest, EXPORT_PORT, ExporterCertificate, exporter_host,
 };
@@ -59,6 +60,11 @@ impl Sharing {
         self.authority.exporter(&host, Timestamp::now()).map_err(|error| unsigned(&error))
     }
 
+    async fn named(&self, reference: &CheckpointReference) -> Option<Arc<Checkpoint>> {
+        let namespace = reference.namespace.as_deref().unwrap_or_default();
+        self.handler.lookup.checkpoint(namespace, &reference.name).await.ok()
+    }
+
     async fn capability(&self, request: Request<Body>) -> Result<Capability, Refusal> {
         let _permit = self.handler.permit()?;
         let identity = self.handler.identify(request.headers()).await?;
@@ -66,10 +72,16 @@ impl Sharing {
         let wanted = read(request).await?.checkpoint;
         let lookup = &self.handler.lookup;
         let deployment = lookup.deployment(&identity.namespace, &name)?;
-        let reference = &deployment.spec.checkpoint;
+        // Pods of what is still served come again while another checkpoint is rolled out.
+        let served = deployment.status.as_ref().and_then(|status| status.checkpoint.as_ref());
+        let mut reference = &deployment.spec.checkpoint;
+        let mut checkpoint = self.named(reference).await;
+        if let Some(served) = served.filter(|_| !is_meant(checkpoint.as_deref(), &wanted)) {
+            (reference, checkpoint) = (served, self.named(served).await);
+        }
         let namespace = reference.namespace.clone().unwrap_or_default();
-        let checkpoint = lookup.checkpoint(&namespace, &reference.name).await.ok();
-        let grant = rules::grant((&deployment, &uid), (checkpoint.as_deref(), &wanted), &lookup.permissions(&namespace))?;
+        let meant = (reference, checkpoint.as_deref(), wanted.as_str());
+        let grant = rules::grant((&deployment, &uid), meant, &lookup.permissions(&namespace))?;
         tracing::info!(
             checkpoint = reference.name,
             namespace,
@@ -80,6 +92,10 @@ impl Sharing {
         let url = format!("https://{}:{EXPORT_PORT}", exporter_host(&wanted, &namespace));
         self.authority.capability(url, &grant, Timestamp::now()).map_err(|error| unsigned(&error))
     }
+}
+
+fn is_meant(checkpoint: Option<&Checkpoint>, uid: &str) -> bool {
+    checkpoint.is_some_and(|checkpoint| checkpoint.metadata.uid.as_deref() == Some(uid))
 }
 
 async fn read(request: Request<Body>) -> Result<CapabilityRequest, Refusal> {

@@ -15,6 +15,8 @@ use crate::protocol::sharing::{CERTIFICATE_PATH, ExporterCertificate};
 
 /// How long the first certificate is asked for: the controller may be on its way up.
 const PATIENCE: Duration = Duration::from_mins(5);
+/// The pause after a renewal that failed for long.
+const AFTER_REFUSAL: Duration = Duration::from_mins(1);
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -44,12 +46,16 @@ impl Identity {
     pub async fn renew(&self, client: &ReportClient, mut life: Duration) {
         loop {
             sleep(life * 2 / 3).await;
-            match ask_within(client, life / 3).await {
-                Ok((key, next)) => {
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
-                    life = next;
+            loop {
+                match ask_within(client, life / 3).await {
+                    Ok((key, next)) => {
+                        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+                        life = next;
+                        break;
+                    }
+                    Err(error) => tracing::error!(%error, "the certificate cannot be renewed"),
                 }
-                Err(error) => tracing::error!(%error, "the certificate cannot be renewed"),
+                sleep(AFTER_REFUSAL).await;
             }
         }
     }

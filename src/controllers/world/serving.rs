@@ -16,7 +16,7 @@ use kube::{
 
 use super::World;
 use crate::{
-    api::{Checkpoint, CheckpointPermission, DeploymentPhase, FineTune, HttpRoute, ModelDeployment, ServingRuntime, names},
+    api::{Checkpoint, CheckpointPermission, DeploymentPhase, HttpRoute, ModelDeployment, ServingRuntime, names},
     controllers::{
         follow::{Driver, Follow},
         routes::{self, Routes},
@@ -108,9 +108,8 @@ impl World {
         let _ = self.deployment_wakes.send(ObjectRef::from_obj(deployment));
         self.wake_leaving();
         let namespace = deployment.namespace().unwrap_or_default();
-        for run in deployment.owner_references().iter().filter(|owner| owner.kind == FineTune::kind(&())) {
-            self.wake(ObjectRef::new(&run.name).within(&namespace));
-        }
+        // The run that made it has its name; one that could not make its own since this has the name learns when it goes.
+        self.wake(ObjectRef::new(&deployment.name_any()).within(&namespace));
         self.wake_shared_by(deployment);
     }
 
@@ -139,7 +138,7 @@ impl World {
         self.wake_deployments(|deployment| {
             let phase = deployment.status.as_ref().map_or(DeploymentPhase::Pending, |status| status.phase);
             let (near, named) = (deployment.namespace(), &deployment.spec.checkpoint.namespace);
-            phase == DeploymentPhase::Pending && (near.as_deref() == Some(namespace) || named.as_deref() == Some(namespace))
+            phase != DeploymentPhase::Ready && (near.as_deref() == Some(namespace) || named.as_deref() == Some(namespace))
         });
         self.wake_waited_for(namespace);
     }

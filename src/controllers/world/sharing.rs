@@ -27,6 +27,7 @@ impl World {
         self.wake_deployments(|deployment| {
             deployment.spec.checkpoint.namespace == namespace && deployment.namespace() != namespace
                 || serves_of(self, deployment) == namespace
+                || served_by(deployment) == namespace
         });
         self.wake_shared(|checkpoint| checkpoint.namespace() == namespace && is_about(permission, checkpoint));
     }
@@ -78,6 +79,11 @@ fn serves_of(world: &World, deployment: &ModelDeployment) -> Option<String> {
     let reference = ObjectRef::new(&deployment.name_any()).within(&deployment.namespace()?);
     let workload = world.serving.workloads.get(&reference)?;
     workload.spec.as_ref()?.template.metadata.as_ref()?.annotations.as_ref()?.get(names::CHECKPOINT_NAMESPACE).cloned()
+}
+
+/// The namespace of the checkpoint that was served last.
+fn served_by(deployment: &ModelDeployment) -> Option<String> {
+    deployment.status.as_ref()?.checkpoint.as_ref()?.namespace.clone()
 }
 
 fn is_exporter(workload: &apps::Deployment) -> bool {

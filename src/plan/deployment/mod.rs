@@ -65,7 +65,7 @@ fn writes(observed: &ObservedDeployment, resolution: &Resolution, settings: &Set
         differs(known, &service.metadata).then(|| Change::Apply { child: Child::Service(Box::new(service)), uid: uid(known) });
     let budget = availability::change(observed, resolution);
     let route = settings.gateway.as_ref().and_then(|gateway| route::change(observed, resolution, gateway));
-    [workload, service, budget, route].into_iter().flatten().collect()
+    [service, workload, budget, route].into_iter().flatten().collect()
 }
 
 fn uid(metadata: Option<&ObjectMeta>) -> Option<String> {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1, policy::v1 as policy};
+use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, core::v1 as corev1, policy::v1 as policy};
 
 use super::permission::{self, Permissions};
 use crate::{
@@ -32,6 +32,8 @@ pub struct ObservedDeployment {
     pub claims: BTreeMap<String, Arc<corev1::PersistentVolumeClaim>>,
     /// Training pods of ours that run and hold one of these claims.
     pub holders: Vec<Arc<corev1::Pod>>,
+    /// Jobs whose next pod will.
+    pub will_hold: Vec<Arc<batch::Job>>,
     /// The workload we made (by uid of the owner).
     pub workload: Option<Arc<apps::Deployment>>,
     /// The Service we made (by uid of the owner).

@@ -1,6 +1,6 @@
 //! Whether a Deployment of ours may serve a checkpoint of another namespace, and what goes when it no longer may. Pure.
 
-use super::ObservedDeployment;
+use super::{ObservedDeployment, resolution};
 use crate::{
     api::names as labels,
     plan::{Change, ChildKind, ChildReference, Problem},
@@ -40,23 +40,28 @@ pub fn refusal(observed: &ObservedDeployment) -> Option<Problem> {
 /// Why a checkpoint that may be used cannot be handed out now.
 #[must_use]
 pub fn held(observed: &ObservedDeployment) -> Option<Problem> {
-    elsewhere(observed).filter(|_| observed.permissions.held && observed.workload.is_none())?;
+    let is_deployed = observed.checkpoint.as_ref().is_some_and(|checkpoint| resolution::is_deployed(observed, checkpoint));
+    elsewhere(observed).filter(|_| observed.permissions.held && !is_deployed)?;
     let message = "the volume of the checkpoint can be mounted on one node at a time, and its run holds it: wait for the run, or ask its owner to train on a ReadWriteMany volume or into an object store";
     Some(Problem { reason: "VolumeInUse", field: "spec.checkpoint".into(), message: message.into(), waits: true })
 }
 
-/// Name and namespace of the checkpoint the pods serve, where that is of another namespace.
+/// Name and namespace of the checkpoints of other namespaces that the pods serve: those that are there, and those that come in their place.
 #[must_use]
-pub fn served_elsewhere(observed: &ObservedDeployment) -> Option<(&str, &str)> {
-    let template = observed.workload.as_ref()?.spec.as_ref()?.template.metadata.as_ref()?;
-    let annotations = template.annotations.as_ref()?;
-    Some((annotations.get(labels::CHECKPOINT)?, annotations.get(labels::CHECKPOINT_NAMESPACE)?))
+pub fn served_elsewhere(observed: &ObservedDeployment) -> Vec<(String, String)> {
+    let Some(workload) = &observed.workload else { return Vec::new() };
+    let template = workload.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()?.annotations.as_ref());
+    let coming =
+        template.and_then(|all| Some((all.get(labels::CHECKPOINT)?.clone(), all.get(labels::CHECKPOINT_NAMESPACE)?.clone())));
+    let served = observed.status().checkpoint.and_then(|served| Some((served.name, served.namespace?)));
+    let served = served.filter(|(_, namespace)| namespace != observed.namespace());
+    coming.into_iter().chain(served).collect()
 }
 
 /// The end of pods that serve what may not be used any more. Nothing takes their place before they are gone.
 #[must_use]
 pub fn revoked(observed: &ObservedDeployment) -> Vec<Change> {
-    if served_elsewhere(observed).is_none() || observed.permissions.served {
+    if served_elsewhere(observed).is_empty() || observed.permissions.served {
         return Vec::new();
     }
     let workload = observed.workload.iter().map(|known| (ChildKind::Workload, &known.metadata));

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{api::core::v1 as corev1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::{batch::v1 as batch, core::v1 as corev1},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
 use super::{ObservedDeployment, adapter, permission};
 use crate::{
@@ -117,7 +120,7 @@ fn checkpoint(observed: &ObservedDeployment) -> Result<Arc<Checkpoint>, Problem>
     }
 }
 
-fn is_deployed(observed: &ObservedDeployment, checkpoint: &Checkpoint) -> bool {
+pub(super) fn is_deployed(observed: &ObservedDeployment, checkpoint: &Checkpoint) -> bool {
     let template = observed.workload.as_ref().and_then(|workload| workload.spec.as_ref()?.template.metadata.as_ref());
     let served = template.and_then(|metadata| metadata.annotations.as_ref()?.get(labels::CHECKPOINT_UID));
     served.is_some() && served == checkpoint.metadata.uid.as_ref()
@@ -208,11 +211,20 @@ fn unusable_claim(observed: &ObservedDeployment, source: &Source, field: &str) -
     if !single || observed.mounts(claim) {
         return None;
     }
-    observed.holders.iter().find(holds).map(|holder| {
-        let pod = holder.metadata.name.as_deref().unwrap_or_default();
-        let node = holder.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+    let pod = observed.holders.iter().find(holds).map(|holder| {
+        let name = holder.metadata.name.as_deref().unwrap_or_default();
+        let node = holder.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("none yet");
+        format!("the training pod {name} on node {node}")
+    });
+    let will_hold = |job: &&Arc<batch::Job>| {
+        let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+        let volumes = pod.into_iter().flat_map(|pod| pod.volumes.iter().flatten());
+        super::observed::claims_of(volumes).any(|held| held == claim)
+    };
+    let job = || observed.will_hold.iter().find(will_hold)?.metadata.name.as_ref().map(|name| format!("the training Job {name}"));
+    pod.or_else(job).map(|holder| {
         let message = format!(
-            "PersistentVolumeClaim {claim:?} can be mounted on one node at a time, and the training pod {pod} on node {node} holds it: wait for the run, or train on a ReadWriteMany volume or into an object store"
+            "PersistentVolumeClaim {claim:?} can be mounted on one node at a time, and {holder} holds it: wait for the run, or train on a ReadWriteMany volume or into an object store"
         );
         waits("VolumeInUse", field, message)
     })

@@ -36,7 +36,11 @@ pub fn status(
         phase,
         url: resolution.map(children::url).or_else(|| before.url.filter(|_| permission::refusal(observed).is_none())),
         model_name: model_name(stage, resolution, before.model_name),
-        checkpoint: if *stage == Stage::Serving { Some(observed.deployment.spec.checkpoint.clone()) } else { before.checkpoint },
+        checkpoint: match stage {
+            Stage::Serving => Some(observed.deployment.spec.checkpoint.clone()),
+            Stage::Asleep => None,
+            _ => before.checkpoint.filter(|_| observed.workload.is_some()),
+        },
         replicas: census.replicas,
         ready_replicas: census.ready,
         selector: Some(selector(observed.uid())),

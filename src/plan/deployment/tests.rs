@@ -287,7 +287,16 @@ fn the_pod_is_restricted_and_reads_volumes_only() {
 #[test]
 fn what_is_missing_is_waited_for_and_said() {
     type Loss = fn(&mut ObservedDeployment);
-    let cases: [(Loss, &str); 7] = [
+    let cases: [(Loss, &str); 8] = [
+        (
+            |world| {
+                world.claims = [claim("out", "ReadWriteOnce")].into();
+                let volumes = json!([{"name": "o", "persistentVolumeClaim": {"claimName": "out"}}]);
+                let template = json!({"spec": {"containers": [], "volumes": volumes}});
+                world.will_hold = vec![object(json!({"metadata": {"name": "j"}, "spec": {"template": template}}))];
+            },
+            "VolumeInUse",
+        ),
         (|world| world.checkpoint = None, "CheckpointNotFound"),
         (|world| Arc::make_mut(world.checkpoint.as_mut().unwrap()).status = None, "CheckpointNotReady"),
         (|world| world.runtimes.clear(), "RuntimeNotFound"),

@@ -35,6 +35,12 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
         let doomed = doomed.map(|deployment| Change::Delete(ChildReference::of(ChildKind::Served, &deployment.metadata)));
         return changes(doomed.into_iter().collect());
     }
+    if let Some(permission) = &observed.permission {
+        // Whom it lets use checkpoints uses them no more before it is asked which are used.
+        let doomed = Some(permission).filter(|permission| permission.metadata.deletion_timestamp.is_none());
+        let doomed = doomed.map(|permission| Change::Delete(ChildReference::of(ChildKind::Permission, &permission.metadata)));
+        return changes(doomed.into_iter().collect());
+    }
     let (kept, doomed): (Vec<_>, Vec<_>) = observed.checkpoints.iter().partition(|checkpoint| is_kept(observed, checkpoint));
     let to_delete: Vec<_> = doomed
         .iter()

@@ -77,13 +77,12 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
         _ => next,
     };
     changes.extend(marks(observed, &status));
-    changes.extend(deploys);
     let visibility = visibility::writes(observed);
-    if visibility.is_none() {
+    // What is surplus depends on who uses it, and who may: that is settled first.
+    if visibility.is_none() && deploys.is_none() {
         changes.extend(surplus(observed));
     }
-    // What is surplus depends on who may use it: that is settled first.
-    changes.extend(visibility);
+    changes.extend(deploys.into_iter().chain(visibility));
     Plan { changes, status: Some(status), notices, next }
 }
 

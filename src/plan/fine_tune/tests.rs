@@ -546,6 +546,20 @@ fn a_deleted_run_ends_pods_then_checkpoints_then_files_then_lets_go() {
 }
 
 #[test]
+fn a_public_run_takes_its_permission_back_before_it_asks_what_is_used() {
+    let mut world = world(json!({"visibility": "Public"}));
+    step(&mut world);
+    world.jobs.clear();
+    Arc::make_mut(world.permission.as_mut().unwrap()).metadata.uid = Some("p".into());
+    world.checkpoints = vec![checkpoint(50, "0.5", CheckpointPhase::Ready)];
+    edit(&mut world, |run| run.metadata.deletion_timestamp = serde_json::from_value(json!("2027-01-15T08:00:00Z")).unwrap());
+    let first = plan(&world, &settings(), now()).changes;
+    assert!(matches!(&first[..], [Change::Delete(gone)] if gone.kind == ChildKind::Permission && gone.uid == "p"), "{first:?}");
+    world.permission = None;
+    assert!(matches!(step(&mut world).changes[..], [Change::Delete(ChildReference { kind: ChildKind::Checkpoint, .. })]));
+}
+
+#[test]
 fn a_checkpoint_that_is_used_or_retained_outlives_its_run_and_only_the_others_lose_their_files() {
     let mut world = world(json!({}));
     step(&mut world);

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1 as corev1;
 
-use crate::api::{Checkpoint, CheckpointPermission, ModelDeployment, names};
+use crate::api::{Checkpoint, CheckpointPermission, CheckpointReference, ModelDeployment, names};
 use crate::protocol::sharing::{Grant, exporter_name};
 use crate::reports::authentication::PodIdentity;
 use crate::reports::authorization::controller_of;
@@ -59,12 +59,11 @@ fn made_by(identity: &PodIdentity, pod: &corev1::Pod, (role, workload): (&str, &
 /// It may not be read, or not any more.
 pub(super) fn grant(
     (deployment, uid): (&ModelDeployment, &str),
-    (checkpoint, wanted): (Option<&Checkpoint>, &str),
+    (reference, checkpoint, wanted): (&CheckpointReference, Option<&Checkpoint>, &str),
     permissions: &[std::sync::Arc<CheckpointPermission>],
 ) -> Result<Grant, Refusal> {
     let project = deployment.metadata.namespace.as_deref().unwrap_or_default();
     let same = deployment.metadata.uid.as_deref() == Some(uid) && deployment.metadata.deletion_timestamp.is_none();
-    let reference = &deployment.spec.checkpoint;
     let found = checkpoint.filter(|found| {
         found.metadata.uid.as_deref() == Some(wanted)
             && found.metadata.name.as_ref() == Some(&reference.name)
@@ -156,9 +155,10 @@ mod tests {
         change(&mut world);
         let checkpoint: Option<Checkpoint> = serde_json::from_value(world["checkpoint"].clone()).unwrap();
         let permission: CheckpointPermission = serde_json::from_value(world["permission"].clone()).unwrap();
-        let deployment = serde_json::from_value(world["deployment"].clone()).unwrap();
+        let deployment: ModelDeployment = serde_json::from_value(world["deployment"].clone()).unwrap();
         let text = |key: &str| world[key].as_str().unwrap().to_owned();
-        grant((&deployment, &text("uid")), (checkpoint.as_ref(), &text("wanted")), &[permission.into()])
+        let reference = &deployment.spec.checkpoint;
+        grant((&deployment, &text("uid")), (reference, checkpoint.as_ref(), &text("wanted")), &[permission.into()])
     }
 
     #[test]

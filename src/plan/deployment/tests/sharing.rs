@@ -115,6 +115,24 @@ fn what_is_served_ends_even_when_the_spec_names_something_else_by_now() {
 }
 
 #[test]
+fn what_is_served_ends_though_pods_of_another_checkpoint_are_on_their_way() {
+    let mut world = serving();
+    let foreign = status_of(&mut world).spec.checkpoint.clone();
+    status_of(&mut world).status.get_or_insert_default().checkpoint = Some(foreign);
+    status_of(&mut world).spec.checkpoint.namespace = None;
+    world.claims = [claim("out", "ReadWriteMany")].into();
+    let template = Arc::make_mut(world.workload.as_mut().unwrap()).spec.as_mut().unwrap().template.metadata.as_mut().unwrap();
+    template.annotations.as_mut().unwrap().remove(crate::api::names::CHECKPOINT_NAMESPACE);
+    let served = permission::served_elsewhere(&world);
+    assert_eq!(served.len(), 1, "the pods that are there: {served:?}");
+    world.permissions = Permissions { wanted: true, served: false, held: false };
+    let plan = look(&world);
+    assert!(plan.changes.iter().all(|change| matches!(change, Change::Delete(_))) && plan.changes.len() == 2);
+    (world.workload, world.service) = (None, None);
+    assert_eq!(look(&world).status.unwrap().checkpoint, None, "nothing is served any more");
+}
+
+#[test]
 fn what_may_be_served_goes_on_while_the_spec_names_what_may_not() {
     let mut world = serving();
     world.permissions = Permissions { wanted: false, served: true, held: false };
