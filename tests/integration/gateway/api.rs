@@ -1,5 +1,7 @@
 //! A gateway in this process, keys to it, and what is said over it.
 
+use std::time::Duration;
+
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -11,6 +13,7 @@ use finetune_operator::{
 };
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
     core::v1 as corev1,
     rbac::v1 as rbac,
 };
@@ -26,6 +29,9 @@ use crate::harness::{
     cluster::{ADMIN, config, runtime},
 };
 
+/// How often the API server is asked whether it knows of a binding, and the pause in between: nothing tells when it does.
+const LOOKS: usize = 200;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// The scope that reads.
 pub const READ: &str = "finetune-operator-view";
 /// The scope that writes.
@@ -122,7 +128,7 @@ impl Answer {
     }
 }
 
-/// Gives an account of one namespace a role in another, or in its own.
+/// Gives an account of one namespace a role in another, or in its own, and waits until the API server knows: it learns of bindings by a watch.
 pub async fn bind(sandbox: &Sandbox, account: &str, namespace: &str, role: &str) {
     let binding: rbac::RoleBinding = serde_json::from_value(json!({
         "metadata": {"name": format!("{account}-{role}")},
@@ -132,6 +138,28 @@ pub async fn bind(sandbox: &Sandbox, account: &str, namespace: &str, role: &str)
     .unwrap();
     let bindings: Api<rbac::RoleBinding> = Api::namespaced(sandbox.client.clone(), namespace);
     bindings.create(&PostParams::default(), &binding).await.unwrap();
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(format!("system:serviceaccount:{}:{account}", sandbox.namespace)),
+            resource_attributes: Some(ResourceAttributes {
+                namespace: Some(namespace.to_owned()),
+                verb: Some("get".to_owned()),
+                group: Some("finetune.dev".to_owned()),
+                resource: Some("finetunes".to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let reviews: Api<SubjectAccessReview> = Api::all(sandbox.client.clone());
+    for _ in 0..LOOKS {
+        if reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed {
+            return;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+    panic!("role {role} of {account} does not take effect in {namespace}");
 }
 
 /// A token of an account, as `kubectl create token` makes it.

@@ -76,12 +76,7 @@ async fn a_project_is_the_accounts_own_or_one_it_has_rights_in() {
             gate.send(asked("../kube-system", JOBS)).await.with(400);
 
             let account = gate_account(&sandbox, &gate).await;
-            let bindings = json!({
-                "metadata": {"name": "shared"},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": READ},
-                "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": sandbox.namespace}],
-            });
-            other.create::<k8s_openapi::api::rbac::v1::RoleBinding>(bindings).await;
+            bind(&sandbox, &account, &other.namespace, READ).await;
             let shared = gate.send(asked(&other.namespace, &format!("{JOBS}/theirs"))).await.with(200);
             assert_eq!(shared["organization_id"], json!(other.namespace));
         })
