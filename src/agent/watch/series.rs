@@ -29,6 +29,8 @@ struct Entry {
 pub struct History {
     recorded: BTreeMap<i64, Entry>,
     sampled: BTreeMap<i64, Entry>,
+    /// The step of the newest saved state: what lies before it is told.
+    saved: i64,
 }
 
 impl History {
@@ -69,6 +71,7 @@ impl History {
         let newest = self.recorded.keys().chain(self.sampled.keys()).max().copied();
         self.recorded.retain(|at, _| *at <= step);
         self.sampled.retain(|at, _| *at <= step);
+        self.saved = self.saved.min(step);
         newest > Some(step)
     }
 
@@ -76,6 +79,7 @@ impl History {
     pub fn record(&mut self, state: &TrainerState) {
         let Ok(saved) = i64::try_from(state.global_step) else { return };
         self.sampled.retain(|at, _| *at > saved);
+        self.saved = self.saved.max(saved);
         let oldest = state.history.first().and_then(|point| i64::try_from(point.step).ok());
         if let Some(oldest) = oldest {
             self.recorded.retain(|at, _| *at < oldest || *at > saved);
@@ -88,9 +92,10 @@ impl History {
         self.bound();
     }
 
-    /// Takes what was logged at a step, until a saved state tells the same. Says whether an evaluation was among it.
+    /// Takes what was logged at a step, until a saved state tells the same; what comes after that state, as the post at the end of training may,
+    /// is known by then. Says whether an evaluation was among it.
     pub fn sample(&mut self, step: i64, epoch: Option<f64>, metrics: &BTreeMap<String, f64>) -> bool {
-        if !metrics.is_empty() {
+        if !metrics.is_empty() && step >= self.saved {
             let entry = self.sampled.entry(step).or_default();
             entry.epoch = epoch.or(entry.epoch);
             entry.values.extend(metrics.iter().map(|(name, value)| (name.clone(), *value)));
@@ -234,6 +239,19 @@ mod tests {
             (series[0].steps.as_slice(), series[0].values.as_slice()),
             (&[10, 20][..], &["1".to_owned(), "3".to_owned()][..])
         );
+    }
+
+    #[test]
+    fn a_sample_that_comes_after_the_state_that_tells_it_adds_no_point() {
+        let mut history = History::default();
+        history.record(&state(r#"{"global_step":20,"log_history":[{"step":10,"loss":5},{"step":20,"loss":4}]}"#));
+        // The post at the end of training tells the values of step 20, and not that they are of step 20.
+        history.sample(19, None, &loss(4.0));
+        history.sample(21, None, &loss(3.0));
+        assert_eq!(history.downsampled(10, 10_000)[0].steps, [10, 20, 21]);
+        history.resume_from(10);
+        history.sample(15, None, &loss(4.5));
+        assert_eq!(history.downsampled(10, 10_000)[0].steps, [10, 15]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ kubectl wait -n "$ns" --for=condition=Ready finetune/life --timeout=1s >/dev/nul
 last=$(folder_of life-step-1800)
 told=$(jq -c '[.log_history[] | select(.loss) | [.step, .loss]] | sort' "$last/trainer_state.json")
 kept=$(get finetunehistory life -o json | jq -c '[.spec.series[] | select(.name == "loss") | [.steps, (.values | map(tonumber))] | transpose[]]')
-[[ $(jq length <<<"$kept") == 180 ]] || fail "the history holds $(jq length <<<"$kept") points for 180 logged steps"
+[[ $(jq length <<<"$kept") == 180 ]] || fail "the history holds $(jq length <<<"$kept") points for 180 logged steps:"$'\n'"$told"$'\n'"$kept"
 jq -en --argjson told "$told" --argjson kept "$kept" '
   ($told | map(.[0])) == ($kept | map(.[0])) and
   all(range($told | length); ($told[.][1] - $kept[.][1] | fabs) <= 1e-4 * ($told[.][1] | fabs) + 1e-6)' >/dev/null ||
