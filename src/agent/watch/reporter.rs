@@ -41,6 +41,7 @@ pub struct Reporter {
     start: Instant,
     sending: JoinSet<(Burden, Result<Answer, ReportError>)>,
     refusal_told: bool,
+    loss_told: bool,
 }
 
 impl Reporter {
@@ -55,6 +56,7 @@ impl Reporter {
             start: Instant::now(),
             sending: JoinSet::new(),
             refusal_told: false,
+            loss_told: false,
         }
     }
 
@@ -75,6 +77,7 @@ impl Reporter {
         self.sequence += 1;
         report.sequence = self.sequence;
         fit(&mut report);
+        self.schedule.sent();
         self.sending.spawn(async move { (burden, client.post(&report).await) });
     }
 
@@ -92,7 +95,7 @@ impl Reporter {
         match joined {
             Ok((burden, Ok(answer))) => {
                 self.schedule.arrived(answer.interval_seconds, now);
-                self.refusal_told = false;
+                (self.refusal_told, self.loss_told) = (false, false);
                 Turn::Arrived(burden, answer)
             }
             Ok((burden, Err(error))) => {
@@ -109,7 +112,10 @@ impl Reporter {
 
     fn failed(&mut self, error: &ReportError, now: Duration) {
         if error.is_transient() {
-            tracing::debug!(%error, "report not delivered");
+            if !self.loss_told {
+                tracing::warn!(%error, "report not delivered, trying again");
+                self.loss_told = true;
+            }
             self.schedule.lost(rand::rng().random(), now);
             return;
         }

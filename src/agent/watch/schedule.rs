@@ -40,12 +40,17 @@ impl Schedule {
         self.next.max(self.not_before)
     }
 
-    /// A report arrived; the answer asks for `seconds` between two of them.
+    /// A report is on its way. What happens from now on is not in it.
+    pub const fn sent(&mut self) {
+        self.next = Duration::MAX;
+    }
+
+    /// The report on its way arrived; the answer asks for `seconds` between two of them.
     pub fn arrived(&mut self, seconds: u32, now: Duration) {
         if seconds > 0 {
             self.interval = Duration::from_secs(seconds.into()).clamp(SHORTEST, LONGEST);
         }
-        self.next = now + self.interval;
+        self.next = self.next.min(now + self.interval);
         self.not_before = now;
         self.pause = FIRST_PAUSE;
     }
@@ -76,14 +81,29 @@ mod tests {
     fn progress_keeps_to_the_interval_and_news_do_not() {
         let mut schedule = Schedule::new(at(5));
         assert_eq!(schedule.due(), at(5));
+        schedule.sent();
         schedule.arrived(20, at(6));
         assert_eq!(schedule.due(), at(26));
         schedule.hasten(at(10));
         assert_eq!(schedule.due(), at(10));
+        schedule.sent();
         schedule.arrived(0, at(11));
         assert_eq!(schedule.due(), at(31));
+        schedule.sent();
         schedule.arrived(u32::MAX, at(31));
         assert_eq!(schedule.due(), at(631));
+    }
+
+    #[test]
+    fn news_that_come_while_a_report_is_on_its_way_are_told_next() {
+        let mut schedule = Schedule::new(at(0));
+        schedule.sent();
+        schedule.hasten(at(1));
+        schedule.arrived(30, at(2));
+        assert_eq!(schedule.due(), at(2));
+        schedule.sent();
+        schedule.arrived(30, at(3));
+        assert_eq!(schedule.due(), at(33));
     }
 
     #[test]
@@ -91,11 +111,13 @@ mod tests {
         let mut schedule = Schedule::new(at(0));
         let mut waits = Vec::new();
         for _ in 0..8 {
+            schedule.sent();
             schedule.lost(1.0, at(0));
             schedule.hasten(at(0));
             waits.push(schedule.due().as_secs());
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        schedule.sent();
         schedule.arrived(0, at(100));
         schedule.lost(0.0, at(100));
         assert_eq!(schedule.due(), at(100) + Duration::from_millis(500));

@@ -5,7 +5,8 @@ mod metrics;
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -14,7 +15,7 @@ use axum::routing::post;
 use object_store::memory::InMemory;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{Semaphore, mpsc::UnboundedReceiver};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -30,26 +31,38 @@ struct Server {
     /// All that were looked at so far.
     seen: Vec<Report>,
     delete: Arc<Mutex<Vec<CheckpointKey>>>,
+    /// A report is answered while there is a permit.
+    answers: Arc<Semaphore>,
+    /// Seconds between two reports, as agents are told.
+    interval: Arc<AtomicU32>,
     /// Seconds an agent gives its last report.
     grace: u64,
     /// Rank of the pod that is watched.
     node: u32,
 }
 
-type Shared = (mpsc::UnboundedSender<Report>, Arc<Mutex<Vec<CheckpointKey>>>);
+#[derive(Clone)]
+struct Shared {
+    reports: mpsc::UnboundedSender<Report>,
+    delete: Arc<Mutex<Vec<CheckpointKey>>>,
+    answers: Arc<Semaphore>,
+    interval: Arc<AtomicU32>,
+}
 
-async fn take(State((reports, delete)): State<Shared>, body: axum::Json<Report>) -> axum::Json<Answer> {
-    let _ = reports.send(body.0);
-    let delete = delete.lock().unwrap().drain(..).collect();
-    axum::Json(Answer { interval_seconds: 1, delete })
+async fn take(State(shared): State<Shared>, body: axum::Json<Report>) -> axum::Json<Answer> {
+    let _ = shared.reports.send(body.0);
+    let _answer = shared.answers.acquire().await;
+    let delete = shared.delete.lock().unwrap().drain(..).collect();
+    axum::Json(Answer { interval_seconds: shared.interval.load(Ordering::Relaxed), delete })
 }
 
 async fn server() -> Server {
     let (sender, reports) = mpsc::unbounded_channel();
-    let delete = Arc::default();
-    let app = Router::new().route(REPORT_PATH, post(take)).with_state((sender, Arc::clone(&delete)));
-    let (url, ca) = serve(app).await;
-    Server { url, ca, reports, seen: Vec::new(), delete, grace: 30, node: 0 }
+    let (delete, answers, interval) = (Arc::default(), Arc::new(Semaphore::new(1)), Arc::new(AtomicU32::new(1)));
+    let shared =
+        Shared { reports: sender, delete: Arc::clone(&delete), answers: Arc::clone(&answers), interval: Arc::clone(&interval) };
+    let (url, ca) = serve(Router::new().route(REPORT_PATH, post(take)).with_state(shared)).await;
+    Server { url, ca, reports, seen: Vec::new(), delete, answers, interval, grace: 30, node: 0 }
 }
 
 impl Server {
@@ -154,15 +167,12 @@ impl Pod {
 
     /// Waits until the trainer is to be ended; why.
     async fn given_up(&self) -> String {
-        let order = async {
-            loop {
-                if let Some(text) = disk::read_text(&self.places.terminate(), 4096) {
-                    return text;
-                }
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(WAIT, order).await.unwrap()
+        written(&self.places.terminate()).await
+    }
+
+    /// Waits until the verdict of attempt 2 stands, which is before anybody is told.
+    async fn decided(&self) {
+        written(&self.output().join("logs/attempt-2.end.json")).await;
     }
 
     fn end(&self, exit: i32, asked: bool) {
@@ -171,18 +181,11 @@ impl Pod {
     }
 
     async fn drained(&self) -> (i32, TerminationMessage) {
-        let found = async {
-            loop {
-                if let Some(text) = disk::read_text(&self.places.drained(), 1 << 20) {
-                    let (exit, message) = text.split_once('\n').unwrap();
-                    let message = message.strip_prefix("message=").unwrap();
-                    let exit = exit.strip_prefix("exit=").unwrap().parse().unwrap();
-                    return (exit, serde_json::from_str(message).unwrap());
-                }
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(WAIT, found).await.unwrap()
+        let text = written(&self.places.drained()).await;
+        let (exit, message) = text.split_once('\n').unwrap();
+        let message = message.strip_prefix("message=").unwrap();
+        let exit = exit.strip_prefix("exit=").unwrap().parse().unwrap();
+        (exit, serde_json::from_str(message).unwrap())
     }
 
     async fn stopped(self) {
@@ -193,6 +196,19 @@ impl Pod {
         self.stop.send_replace(true);
         tokio::time::timeout(WAIT, self.watching).await.unwrap().unwrap().unwrap();
     }
+}
+
+/// Waits until a file is there; its text.
+async fn written(path: &Path) -> String {
+    let text = async {
+        loop {
+            if let Some(text) = disk::read_text(path, 1 << 20) {
+                return text;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, text).await.unwrap_or_else(|_| panic!("{} is not there", path.display()))
 }
 
 fn find(report: &Report, step: i64) -> Option<&ReportedCheckpoint> {
@@ -263,6 +279,23 @@ async fn a_whole_attempt_is_told_from_the_first_post_to_the_end() {
     let end: crate::protocol::End =
         serde_json::from_slice(&fs::read(pod.output().join("logs/attempt-2.end.json")).unwrap()).unwrap();
     assert_eq!(end.exit_code, 0);
+    pod.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_comes_while_a_report_is_on_its_way_is_told_next() {
+    let mut server = server().await;
+    server.interval.store(600, Ordering::Relaxed);
+    let pod = Pod::start(tempfile::tempdir().unwrap(), config(), &server, None).await;
+    let answer = Arc::clone(&server.answers).acquire_owned().await.unwrap();
+    pod.prepared(None);
+    server.until("the first report, which is not answered yet", |_| true).await;
+    disk::write_whole(&pod.places.log(), b"2026-01-01T00:00:00Z ValueError: no such column\n").unwrap();
+    pod.end(1, false);
+    pod.decided().await;
+    drop(answer);
+    server.until("the end", |it| it.end.is_some()).await;
+    assert!(pod.drained().await.1.delivered);
     pod.stopped().await;
 }
 

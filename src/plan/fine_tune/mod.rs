@@ -163,7 +163,7 @@ fn pace(
     if left <= 0 {
         return (status, next);
     }
-    (quiet, Next::After(std::time::Duration::from_secs(left.unsigned_abs())))
+    (quiet, next.or_sooner(Next::After(std::time::Duration::from_secs(left.unsigned_abs()))))
 }
 
 /// Whether a run that waits gets to know its place, or why it waits, for the first time.

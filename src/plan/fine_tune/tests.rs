@@ -434,6 +434,24 @@ fn success_without_a_last_report_is_collected_from_the_output_first() {
 }
 
 #[test]
+fn news_of_checkpoints_that_can_wait_put_off_no_look_that_is_due_sooner() {
+    let mut world = world(json!({}));
+    step(&mut world);
+    job_becomes(&mut world, "Running", None);
+    step(&mut world);
+    world.last_status_write = Some(now());
+    world.checkpoints.push(checkpoint(10, "1.0", CheckpointPhase::Ready));
+    let trains = step(&mut world);
+    assert_eq!((trains.next, world.status().checkpoint_count), (Next::After(std::time::Duration::from_secs(600)), 0));
+    // The Job ends, and its last report is lost.
+    job_becomes(&mut world, "Succeeded", Some("Complete"));
+    let condition = &mut Arc::make_mut(&mut world.jobs[0]).status.as_mut().unwrap().conditions.as_mut().unwrap()[0];
+    condition.last_transition_time = Some(Time(now()));
+    let ends = step(&mut world);
+    assert_eq!((jobs_made(&ends).len(), ends.next), (0, Next::After(std::time::Duration::from_secs(5))));
+}
+
+#[test]
 fn every_missing_reference_is_named_and_none_makes_a_job() {
     type TakeAway = fn(&mut ObservedFineTune);
     let cases: [(&str, TakeAway, &str); 5] = [
