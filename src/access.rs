@@ -149,8 +149,8 @@ const GRANTS: &[Grant] = &[
         Scope::Routes,
         "gateway.networking.k8s.io",
         &["httproutes"],
-        &["get", "list", "watch", "create", "patch"],
-        "an installation that names a Gateway leads it to every served model; without one nothing of this is granted",
+        &["get", "list", "watch", "create", "patch", "delete"],
+        "an installation that names a Gateway leads it to every served model, until its permission ends; without one nothing of this is granted",
     ),
     grant(
         Scope::Watched,

@@ -90,6 +90,7 @@ impl Cluster {
                 Change::RemoveFinalizer(finalizer) => after = Some(self.write_finalizer(subject, finalizer, false).await?),
                 Change::CreateOnce(child) => self.create_once(subject, child).await?,
                 Change::Apply { child, uid } => self.apply_child(subject, child, uid.as_deref()).await?,
+                Change::Scale { name, uid, replicas } => self.scale(subject, (name, uid), *replicas).await?,
                 Change::Redeploy(wanted) => self.redeploy(subject, wanted).await?,
                 Change::Delete(reference) => self.delete(subject, reference).await?,
                 Change::MarkBest { name, uid, best } => self.mark_best(subject, (name, uid), *best).await?,
@@ -222,9 +223,17 @@ impl Cluster {
             ChildKind::Permission => delete(&self.beside::<CheckpointPermission, K>(subject), reference).await,
             ChildKind::Workload => delete(&self.beside::<apps::Deployment, K>(subject), reference).await,
             ChildKind::Service => delete(&self.beside::<corev1::Service, K>(subject), reference).await,
+            ChildKind::Route => delete(&self.beside::<HttpRoute, K>(subject), reference).await,
         }?;
         self.deleted.insert(reference.uid.clone(), ()).await;
         Ok(())
+    }
+
+    async fn scale<K: Subject>(&self, subject: &K, (name, uid): (&str, &str), replicas: i32) -> Result<(), Error> {
+        let patch: Patch<serde_json::Value> = Patch::Merge(json!({"metadata": {"uid": uid}, "spec": {"replicas": replicas}}));
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let written = self.beside::<apps::Deployment, K>(subject).patch(name, &params, &patch).await;
+        ignore_gone(written.map(|_| ()), "replicas of Deployment", name)
     }
 
     async fn mark_best<K: Subject>(&self, subject: &K, (name, uid): (&str, &str), best: bool) -> Result<(), Error> {

@@ -50,6 +50,7 @@ impl Planned for FineTune {
             checkpoints: world.checkpoints.get(&uid),
             used_checkpoints: BTreeSet::new(),
             deployment: world.deployments.get(&ObjectRef::new(&fine_tune.name_any()).within(&namespace)),
+            servers: Vec::new(),
             permission: world.permission_of(&namespace, &uid),
             places: BTreeMap::new(),
             last_status_write: shell.pace.last_write(&**fine_tune).map(|written| written.at),
@@ -57,6 +58,8 @@ impl Planned for FineTune {
             name_taken: None,
             fine_tune: Arc::clone(fine_tune),
         };
+        let servers = observed.own_deployment().and_then(|ours| ours.uid());
+        observed.servers = servers.map(|uid| world.pods.get(&uid)).unwrap_or_default();
         let place = |job: &Arc<batch::Job>| Some((job.uid()?, world.queues.place(job.metadata.uid.as_deref()?)?));
         observed.places = observed.jobs.iter().filter_map(place).collect();
         let claim = |name: String| Some((name.clone(), world.claims.get(&ObjectRef::new(&name).within(&namespace))?));

@@ -233,6 +233,9 @@ impl World {
         if let Some(uid) = object.labels().get(names::DEPLOYMENT_UID) {
             index.touch(uid, object, is_there);
             self.wake_deployment_of(object);
+            // What a run deploys by itself has its name.
+            let made_by = object.labels().get(names::DEPLOYMENT).map(|name| ObjectRef::new(name).within(&namespace));
+            let _ = made_by.map(|run| self.fine_tune_wakes.send(run));
         }
         if let Some(name) = object.labels().get(names::FINE_TUNE) {
             self.wake_waiting_deployments(&namespace);

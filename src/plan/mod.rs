@@ -42,7 +42,7 @@ impl Change {
     /// Whether the object itself gets on without it: a server that refuses it must keep neither the other writes nor the status from being made.
     #[must_use]
     pub const fn is_aside(&self) -> bool {
-        matches!(self, Self::Redeploy(_) | Self::CreateOnce(Child::Served(_) | Child::Permission(_)))
+        matches!(self, Self::Redeploy(_) | Self::Scale { .. } | Self::CreateOnce(Child::Served(_) | Child::Permission(_)))
     }
 }
 
@@ -69,6 +69,15 @@ pub enum Change {
         child: Child,
         /// Uid of the one that is there; none is there when absent, and one of that name that comes between is left alone.
         uid: Option<String>,
+    },
+    /// Let there be so many pods of a workload, which stays as it is in all else.
+    Scale {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+        /// How many pods.
+        replicas: i32,
     },
     /// Let the Deployment of ours that a run made serve something else.
     Redeploy(Redeployment),
@@ -172,6 +181,8 @@ pub enum ChildKind {
     Workload,
     /// A Service.
     Service,
+    /// A way from the Gateway.
+    Route,
 }
 
 /// When to look again.

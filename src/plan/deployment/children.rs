@@ -12,7 +12,7 @@ use k8s_openapi::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{containers, resolution::Resolution, volumes};
+use super::{containers, observed::Owner, resolution::Resolution, volumes};
 use crate::{
     api::{GROUP, VERSION, names as labels},
     plan::fine_tune::pod,
@@ -33,7 +33,7 @@ pub fn workload(resolution: &Resolution, settings: &Settings) -> apps::Deploymen
     let mut spec = spec(resolution, settings);
     let annotations = spec.template.metadata.get_or_insert_default().annotations.get_or_insert_default();
     annotations.insert(labels::REVISION.into(), revision.clone());
-    apps::Deployment { metadata: metadata(resolution, revision), spec: Some(spec), status: None }
+    apps::Deployment { metadata: metadata(&resolution.owner(), revision), spec: Some(spec), status: None }
 }
 
 fn spec(resolution: &Resolution, settings: &Settings) -> apps::DeploymentSpec {
@@ -84,7 +84,7 @@ fn template(resolution: &Resolution, settings: &Settings) -> corev1::PodTemplate
         (labels::RESTARTS, resolution.spec.restarts.to_string()),
     ];
     let metadata = ObjectMeta {
-        labels: Some(our_labels(resolution)),
+        labels: Some(our_labels(&resolution.owner())),
         annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(elsewhere).collect()),
         ..ObjectMeta::default()
     };
@@ -105,7 +105,7 @@ pub fn service(resolution: &Resolution) -> corev1::Service {
         }]),
         ..corev1::ServiceSpec::default()
     };
-    corev1::Service { metadata: metadata(resolution, fingerprint(&spec)), spec: Some(spec), status: None }
+    corev1::Service { metadata: metadata(&resolution.owner(), fingerprint(&spec)), spec: Some(spec), status: None }
 }
 
 /// Where the model answers, inside the cluster.
@@ -122,32 +122,28 @@ fn selector(resolution: &Resolution) -> LabelSelector {
     LabelSelector { match_labels: Some(our_selector(&resolution.uid)), match_expressions: None }
 }
 
-fn our_labels(resolution: &Resolution) -> BTreeMap<String, String> {
-    let more = [
-        (labels::DEPLOYMENT, resolution.name.as_str()),
-        (labels::MANAGED_BY, labels::MANAGER),
-        (labels::ROLE, labels::ROLE_SERVE),
-    ];
+fn our_labels(owner: &Owner<'_>) -> BTreeMap<String, String> {
+    let more = [(labels::DEPLOYMENT, owner.name), (labels::MANAGED_BY, labels::MANAGER), (labels::ROLE, labels::ROLE_SERVE)];
     let more = more.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    our_selector(&resolution.uid).into_iter().chain(more).collect()
+    our_selector(owner.uid).into_iter().chain(more).collect()
 }
 
 /// Name, labels and owner of a child, and what it was written for.
-pub fn metadata(resolution: &Resolution, revision: String) -> ObjectMeta {
-    let owner = OwnerReference {
+pub fn metadata(owner: &Owner<'_>, revision: String) -> ObjectMeta {
+    let reference = OwnerReference {
         api_version: format!("{GROUP}/{VERSION}"),
         kind: "Deployment".into(),
-        name: resolution.name.clone(),
-        uid: resolution.uid.clone(),
+        name: owner.name.to_owned(),
+        uid: owner.uid.to_owned(),
         controller: Some(true),
         block_owner_deletion: Some(true),
     };
     ObjectMeta {
-        name: Some(resolution.name.clone()),
-        namespace: Some(resolution.namespace.clone()),
-        labels: Some(our_labels(resolution)),
+        name: Some(owner.name.to_owned()),
+        namespace: Some(owner.namespace.to_owned()),
+        labels: Some(our_labels(owner)),
         annotations: Some([(labels::REVISION.to_owned(), revision)].into()),
-        owner_references: Some(vec![owner]),
+        owner_references: Some(vec![reference]),
         ..ObjectMeta::default()
     }
 }

@@ -4,6 +4,7 @@ mod adapter;
 mod availability;
 mod children;
 mod containers;
+mod image;
 mod observed;
 pub mod permission;
 mod resolution;
@@ -15,6 +16,7 @@ mod volumes;
 
 pub(super) use children::{fingerprint, revision};
 pub use observed::{ObservedDeployment, Route, claims_of};
+pub(super) use trouble::cannot_serve;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -34,9 +36,9 @@ pub fn plan(observed: &ObservedDeployment, settings: &Settings, now: Timestamp) 
     let resolution = resolution::resolve(observed);
     let revoked = permission::revoked(observed);
     let (stage, changes) = match (&observed.refusal, &resolution) {
-        (Some(refusal), _) => (Stage::Blocked(vec![refusal.clone()]), revoked),
         // What is deployed already goes on serving, unless its owner has taken the permission back.
-        (None, Err(problems)) => (Stage::Blocked(problems.clone()), revoked),
+        (Some(refusal), _) => (Stage::Blocked(vec![refusal.clone()]), kept(observed, revoked)),
+        (None, Err(problems)) => (Stage::Blocked(problems.clone()), kept(observed, revoked)),
         (None, Ok(_)) if !revoked.is_empty() => (Stage::Rolling, revoked),
         (None, Ok(resolution)) => {
             let changes = writes(observed, resolution, settings);
@@ -45,10 +47,29 @@ pub fn plan(observed: &ObservedDeployment, settings: &Settings, now: Timestamp) 
     };
     let mut status = status::status(observed, &stage, resolution.as_ref().ok(), now);
     if let Some(gateway) = &settings.gateway {
-        status.conditions.extend(route::condition(observed, gateway, now));
+        let is_gone = permission::is_over(observed) || matches!(stage, Stage::Blocked(_)) && observed.workload.is_none();
+        status.conditions.extend(route::condition(observed, (gateway, is_gone), now));
     }
     let notices = status::notices(observed, &status);
     Plan { changes, status: Some(status), notices, next: stage::look_again(observed, &stage) }
+}
+
+/// What there is to write while nothing new can be served: what may not go on ends, and what goes on follows the number that is wanted. None is
+/// waked of what rests, since nobody knows whether it can still be served.
+fn kept(observed: &ObservedDeployment, revoked: Vec<Change>) -> Vec<Change> {
+    if !revoked.is_empty() {
+        return revoked;
+    }
+    let wanted = observed.deployment.spec.replicas;
+    let known = observed.workload.as_deref().filter(|known| known.metadata.deletion_timestamp.is_none());
+    let has = known.and_then(|known| known.spec.as_ref()?.replicas).unwrap_or_default();
+    let scaled = known.filter(|_| has != 0 && has != wanted).map(|known| Change::Scale {
+        name: observed.name().to_owned(),
+        uid: uid(Some(&known.metadata)).unwrap_or_default(),
+        replicas: wanted,
+    });
+    let budget = known.filter(|_| observed.refusal.is_none()).and_then(|_| availability::change(observed));
+    scaled.into_iter().chain(budget).collect()
 }
 
 /// The children, as far as they are not as wanted yet.
@@ -63,7 +84,7 @@ fn writes(observed: &ObservedDeployment, resolution: &Resolution, settings: &Set
     let known = observed.service.as_ref().map(|known| &known.metadata);
     let service =
         differs(known, &service.metadata).then(|| Change::Apply { child: Child::Service(Box::new(service)), uid: uid(known) });
-    let budget = availability::change(observed, resolution);
+    let budget = availability::change(observed);
     let route = settings.gateway.as_ref().and_then(|gateway| route::change(observed, resolution, gateway));
     [service, workload, budget, route].into_iter().flatten().collect()
 }

@@ -62,7 +62,23 @@ pub enum Route {
     Known(Option<Arc<HttpRoute>>),
 }
 
+/// A Deployment of ours, as what its children belong to.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// Its name, which they have too.
+    pub name: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+}
+
 impl ObservedDeployment {
+    /// The same as what its children belong to.
+    pub(super) fn owner(&self) -> Owner<'_> {
+        Owner { name: self.name(), namespace: self.namespace(), uid: self.uid() }
+    }
+
     /// Its name, which its children have too.
     #[must_use]
     pub fn name(&self) -> &str {

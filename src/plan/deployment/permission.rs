@@ -1,6 +1,6 @@
 //! Whether a Deployment of ours may serve a checkpoint of another namespace, and what goes when it no longer may. Pure.
 
-use super::{ObservedDeployment, resolution};
+use super::{ObservedDeployment, Route, resolution};
 use crate::{
     api::names as labels,
     plan::{Change, ChildKind, ChildReference, Problem},
@@ -58,14 +58,26 @@ pub fn served_elsewhere(observed: &ObservedDeployment) -> Vec<(String, String)> 
     coming.into_iter().chain(served).collect()
 }
 
-/// The end of pods that serve what may not be used any more. Nothing takes their place before they are gone.
+/// Whether the pods serve what may not be used any more.
+#[must_use]
+pub fn is_over(observed: &ObservedDeployment) -> bool {
+    !served_elsewhere(observed).is_empty() && !observed.permissions.served
+}
+
+/// The end of pods that serve what may not be used any more, and of what led to them. Nothing takes their place before they are gone.
 #[must_use]
 pub fn revoked(observed: &ObservedDeployment) -> Vec<Change> {
-    if served_elsewhere(observed).is_empty() || observed.permissions.served {
+    // Without the pods nobody knows any more what they served: what is left of the others goes when nothing may come in its place.
+    let is_left = observed.workload.is_none() && refusal(observed).is_some();
+    if !is_over(observed) && !is_left {
         return Vec::new();
     }
+    let route = if let Route::Known(route) = &observed.route { route.as_ref() } else { None };
     let workload = observed.workload.iter().map(|known| (ChildKind::Workload, &known.metadata));
     let service = observed.service.iter().map(|known| (ChildKind::Service, &known.metadata));
-    let known = workload.chain(service).filter(|(_, metadata)| metadata.deletion_timestamp.is_none());
+    let budget = observed.budget.iter().map(|known| (ChildKind::Budget, &known.metadata));
+    let route = route.into_iter().map(|known| (ChildKind::Route, &known.metadata));
+    let all = workload.chain(service).chain(budget).chain(route);
+    let known = all.filter(|(_, metadata)| metadata.deletion_timestamp.is_none());
     known.map(|(kind, metadata)| Change::Delete(ChildReference::of(kind, metadata))).collect()
 }

@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{ObservedDeployment, adapter, permission};
+use super::{ObservedDeployment, adapter, observed::Owner, permission};
 use crate::{
     api::{
         BaseModel, Checkpoint, CheckpointPhase, HardwareProfile, ModelDeploymentSpec, ServingRuntime, Source, WeightsFormat,
@@ -243,6 +243,11 @@ fn age(metadata: &ObjectMeta) -> (Option<jiff::Timestamp>, Option<String>) {
 }
 
 impl Resolution {
+    /// The Deployment of ours, as what its children belong to.
+    pub fn owner(&self) -> Owner<'_> {
+        Owner { name: &self.name, namespace: &self.namespace, uid: &self.uid }
+    }
+
     /// Every source the pods get by themselves with the field it comes from, and the prefix of its credentials.
     pub fn sources(&self) -> Vec<(&Source, &'static str, &'static str)> {
         let base = self

@@ -19,8 +19,8 @@ pub fn change(observed: &ObservedDeployment, resolution: &Resolution, gateway: &
     differs(known, &wanted.metadata).then(|| Change::Apply { child: Child::Route(Box::new(wanted)), uid: uid(known) })
 }
 
-/// What is said of it; what was said before while nothing is known yet.
-pub fn condition(observed: &ObservedDeployment, gateway: &Gateway, now: Timestamp) -> Option<Condition> {
+/// What is said of it, and of what `is_gone` it leads to; what was said before while nothing is known yet.
+pub fn condition(observed: &ObservedDeployment, (gateway, is_gone): (&Gateway, bool), now: Timestamp) -> Option<Condition> {
     let before = observed.status().conditions;
     let (holds, reason, message) = match &observed.route {
         Route::Unknown => return condition::find(&before, condition::ROUTED).cloned(),
@@ -28,6 +28,7 @@ pub fn condition(observed: &ObservedDeployment, gateway: &Gateway, now: Timestam
             let remedy = "install the Gateway API, or take the gateway out of the operator's settings";
             (false, "GatewayApiUnavailable", format!("HTTPRoutes cannot be made: {cause}: {remedy}"))
         }
+        Route::Known(_) if is_gone => (false, "NothingServed", "there is nothing to lead to: see the reason of Ready".to_owned()),
         Route::Known(None) => (false, "Pending", "the HTTPRoute is being made".to_owned()),
         Route::Known(Some(_)) => {
             let path = path(observed.namespace(), observed.name());
@@ -54,5 +55,5 @@ fn route(resolution: &Resolution, gateway: &Gateway) -> HttpRoute {
     });
     let parent = ParentReference { namespace: Some(gateway.namespace.clone()), name: gateway.name.clone() };
     let spec = HttpRouteSpec { parent_refs: vec![parent], rules: vec![rule] };
-    HttpRoute { metadata: children::metadata(resolution, children::fingerprint(&spec)), spec }
+    HttpRoute { metadata: children::metadata(&resolution.owner(), children::fingerprint(&spec)), spec }
 }

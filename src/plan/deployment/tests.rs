@@ -126,7 +126,18 @@ fn carry_out(world: &mut ObservedDeployment, plan: &Plan<ModelDeploymentStatus>)
                 made.metadata.uid = Some("route-uid".into());
                 world.route = Route::Known(Some(Arc::new(made)));
             }
-            Change::Delete(gone) if gone.kind == ChildKind::Budget => world.budget = None,
+            Change::Scale { uid, replicas, .. } => {
+                let workload = Arc::make_mut(world.workload.as_mut().unwrap());
+                assert_eq!(Some(uid), workload.metadata.uid.as_ref());
+                workload.spec.as_mut().unwrap().replicas = Some(*replicas);
+            }
+            Change::Delete(gone) => match gone.kind {
+                ChildKind::Budget => world.budget = None,
+                ChildKind::Workload => world.workload = None,
+                ChildKind::Service => world.service = None,
+                ChildKind::Route => world.route = Route::Known(None),
+                other => panic!("{other:?} is not for this plan"),
+            },
             other => panic!("{other:?} is not for this plan"),
         }
     }
@@ -501,6 +512,36 @@ fn failures_of_pods_are_told_apart() {
     let plan = look(&world);
     assert_eq!(reason(&plan, RECONCILING), "Starting");
     assert!(matches!(plan.next, Next::After(_)), "it is looked at again before long");
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_told_once_however_the_kubelet_puts_it() {
+    let mut world = world(json!({}));
+    step(&mut world);
+    let waits = |world: &mut ObservedDeployment, reason: &str, words: &str| {
+        counted(world, (1, 1, 0), "ReplicaSetUpdated");
+        let waiting = json!({"waiting": {"reason": reason, "message": words}});
+        pod(
+            world,
+            json!({"containerStatuses": [{"name": "server", "image": "r:1/vllm:1", "imageID": "", "ready": false, "restartCount": 0, "state": waiting}]}),
+        );
+    };
+    waits(&mut world, "ImagePullBackOff", "Back-off pulling image \"r:1/vllm:1\"");
+    let bare = step(&mut world).status.unwrap().failure.unwrap();
+    assert_eq!((bare.reason.as_str(), bare.message.as_str()), ("ImagePullFailed", "image \"r:1/vllm:1\" cannot be pulled"));
+    waits(&mut world, "ErrImagePull", "dial tcp 10.0.0.1:40412: refused");
+    let told = step(&mut world).status.unwrap().failure.unwrap();
+    assert!(told.message.ends_with("cannot be pulled: dial tcp 10.0.0.1:40412: refused"), "{}", told.message);
+    for (reason, words) in [
+        ("ImagePullBackOff", "Back-off pulling image \"r:1/vllm:1\": ErrImagePull: dial tcp 10.0.0.1:40412: refused"),
+        ("ImagePullBackOff", "Back-off pulling image \"r:1/vllm:1\""),
+        ("ErrImagePull", "dial tcp 10.0.0.1:51333: refused"),
+    ] {
+        waits(&mut world, reason, words);
+        assert_eq!(look(&world).status, Some(world.status()), "{reason} {words}");
+    }
+    waits(&mut world, "ErrImagePull", "manifest unknown");
+    assert!(look(&world).status.unwrap().failure.unwrap().message.ends_with("manifest unknown"), "that is news");
 }
 
 /// A pod whose server ended with those words.

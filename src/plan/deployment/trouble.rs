@@ -5,7 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as corev1;
 
-use super::containers::{FETCH, INIT, SERVER};
+use super::{
+    containers::{FETCH, INIT, SERVER},
+    image,
+};
 use crate::{
     api::{Failure, names as labels},
     plan::status_text::cut,
@@ -24,6 +27,8 @@ pub struct Trouble {
     pub lasts: bool,
 }
 
+/// So often a server ends before it counts as one that cannot be started.
+const LOOP: i32 = 3;
 /// Lines of a container's last words that are quoted.
 const QUOTED_LINES: usize = 8;
 /// Their length at most.
@@ -34,8 +39,10 @@ const KEPT_BYTES: usize = 2048;
 impl Trouble {
     /// The same, in the words it was first told in: those of a second try differ by a time or an address, which is no news.
     pub fn told_like(self, before: Option<Failure>) -> Self {
-        let is_known = |known: &Failure| known.exit_code.is_some() && known.exit_code == self.failure.exit_code;
-        let failure = before.filter(|known| is_known(known) && known.reason == self.failure.reason);
+        let new = &self.failure;
+        let ends_alike = |known: &Failure| known.exit_code.is_some() && known.exit_code == new.exit_code;
+        let is_known = |known: &Failure| ends_alike(known) || new.reason == image::REASON && image::says_no_more(known, new);
+        let failure = before.filter(|known| known.reason == new.reason && is_known(known));
         Self { failure: failure.unwrap_or(self.failure), ..self }
     }
 }
@@ -67,10 +74,9 @@ fn is_ready(pod: &corev1::Pod) -> bool {
 
 fn of_pod(pod: &corev1::Pod, now: Timestamp) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
-    let containers = || status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     unschedulable(status, now)
-        .or_else(|| containers().find_map(|container| ended(container, pod)))
-        .or_else(|| containers().find_map(cannot_start))
+        .or_else(|| containers(status).find_map(|container| ended(container, pod)))
+        .or_else(|| containers(status).find_map(cannot_start))
 }
 
 fn unschedulable(status: &corev1::PodStatus, now: Timestamp) -> Option<Trouble> {
@@ -83,14 +89,35 @@ fn unschedulable(status: &corev1::PodStatus, now: Timestamp) -> Option<Trouble> 
     (long && scheduled.reason.as_deref() == Some("Unschedulable")).then(|| passing("Unschedulable", &message, hint))
 }
 
+/// Whether a pod of that checkpoint does not come to serve: its weights cannot be had, which `fetch` has made sure of, or its server ends each
+/// time it is started.
+pub fn cannot_serve(pods: &[Arc<corev1::Pod>], checkpoint: &str) -> bool {
+    let is_of = |pod: &&Arc<corev1::Pod>| {
+        let served = pod.metadata.annotations.as_ref().and_then(|all| all.get(labels::CHECKPOINT));
+        served.is_some_and(|served| served == checkpoint) && pod.metadata.deletion_timestamp.is_none() && !is_ready(pod)
+    };
+    let gives_up = |container: &corev1::ContainerStatus, pod: &corev1::Pod| {
+        let runs = container.state.as_ref().is_none_or(|state| state.running.is_some());
+        let ends = container.restart_count + i32::from(!runs);
+        ended(container, pod).is_some() && ends >= if container.name == FETCH { 1 } else { LOOP }
+    };
+    let failed =
+        |pod: &Arc<corev1::Pod>| pod.status.as_ref().is_some_and(|status| containers(status).any(|one| gives_up(one, pod)));
+    pods.iter().filter(is_of).any(failed)
+}
+
+fn containers(status: &corev1::PodStatus) -> impl Iterator<Item = &corev1::ContainerStatus> {
+    status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
+}
+
 /// A container that cannot start, and why.
 fn cannot_start(container: &corev1::ContainerStatus) -> Option<Trouble> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let words = waiting.message.as_deref().unwrap_or_default();
     match waiting.reason.as_deref()? {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" => {
-            let message = format!("image {:?} cannot be pulled: {words}", container.image);
-            Some(passing("ImagePullFailed", &message, "check the image of the ServingRuntime and the access to its registry"))
+        reason if image::is_about(reason) => {
+            let message = image::message(&container.image, words);
+            Some(passing(image::REASON, &message, "check the image of the ServingRuntime and the access to its registry"))
         }
         "CreateContainerConfigError" => {
             let message = format!("container {} cannot be created: {words}", container.name);

@@ -12,7 +12,7 @@ use crate::{
         AutoDeploy, CheckpointReference, DeployWhich, DeploymentPhase, FineTunePhase, ModelDeployment, ModelDeploymentSpec,
         ServingType, condition, names as labels,
     },
-    plan::{Change, Child, Redeployment, condition::Further, ranking, status_text::cut},
+    plan::{Change, Child, Redeployment, condition::Further, deployment::cannot_serve, ranking, status_text::cut},
 };
 
 /// So many checkpoints that could not be served are remembered.
@@ -57,8 +57,11 @@ pub fn plan(observed: &ObservedFineTune, phase: FineTunePhase, now: Timestamp) -
             Some(note) => {
                 let after = next(observed, ours, &note, wish, wanted);
                 let change = (after != note).then(|| write(ours, &note, &after));
-                let further =
-                    if after.checkpoint == note.checkpoint { stands(ours, &note) } else { deploying(&after.checkpoint) };
+                let further = if after.checkpoint == note.checkpoint {
+                    stands(observed, ours, &note)
+                } else {
+                    deploying(&after.checkpoint)
+                };
                 (change, Some(further))
             }
             None => (None, None),
@@ -84,7 +87,7 @@ fn wanted(observed: &ObservedFineTune, which: DeployWhich, phase: FineTunePhase)
 fn next(observed: &ObservedFineTune, ours: &ModelDeployment, note: &Note, wish: &AutoDeploy, wanted: Option<String>) -> Note {
     let mut after = Note { type_: wish.type_, replicas: wish.replicas, ..note.clone() };
     let is_failed = |name: &str| note.failed.iter().any(|failed| failed.checkpoint == name);
-    let course = Course::of(ours, note);
+    let course = Course::of(observed, ours, note);
     match (course, wanted) {
         // One at a time: what appears while another is rolled out has its turn afterwards.
         (Course::Rolling, _) => {}
@@ -113,11 +116,12 @@ enum Course {
 }
 
 impl Course {
-    fn of(ours: &ModelDeployment, note: &Note) -> Self {
+    fn of(observed: &ObservedFineTune, ours: &ModelDeployment, note: &Note) -> Self {
         let status = ours.status.clone().unwrap_or_default();
         let is_seen = status.observed_generation == ours.metadata.generation;
         let was_served = status.checkpoint.as_ref().is_some_and(|served| served.name == ours.spec.checkpoint.name);
-        let is_theirs = ours.spec.checkpoint.name != note.checkpoint;
+        let name = &ours.spec.checkpoint.name;
+        let is_theirs = *name != note.checkpoint;
         if !is_seen {
             return Self::Rolling;
         }
@@ -125,6 +129,8 @@ impl Course {
             return Self::Settled;
         }
         match status.failure.filter(|_| condition::is_true(&status.conditions, condition::STALLED)) {
+            // A server may end once and serve the next time: that is told at once, and no reason yet to give the version up.
+            Some(failure) if failure.exit_code.is_some() && !cannot_serve(&observed.servers, name) => Self::Rolling,
             Some(failure) => Self::Failed(format!("{}: {}", failure.reason, failure.message)),
             None if matches!(status.phase, DeploymentPhase::Progressing | DeploymentPhase::Degraded) => Self::Rolling,
             None => Self::Settled,
@@ -191,12 +197,12 @@ fn name_taken(name: &str) -> Further {
 }
 
 /// What is said of a Deployment that is as the note says.
-fn stands(ours: &ModelDeployment, note: &Note) -> Further {
+fn stands(observed: &ObservedFineTune, ours: &ModelDeployment, note: &Note) -> Further {
     let status = ours.status.clone().unwrap_or_default();
     let name = &ours.spec.checkpoint.name;
     let serves = status.checkpoint.as_ref().is_some_and(|served| served.name == *name);
     let failed = note.failed.last().filter(|failed| failed.checkpoint != *name);
-    match (Course::of(ours, note), failed) {
+    match (Course::of(observed, ours, note), failed) {
         (Course::Failed(why), _) => further(false, "NotServing", format!("checkpoint {name:?} cannot be served: {why}")),
         (_, Some(Failed { checkpoint, why })) if serves => further(
             true,

@@ -43,6 +43,8 @@ pub struct ObservedFineTune {
     pub used_checkpoints: BTreeSet<String>,
     /// The Deployment of ours that has its name, whoever made it.
     pub deployment: Option<Arc<ModelDeployment>>,
+    /// The pods of that Deployment, where the run made it.
+    pub servers: Vec<Arc<corev1::Pod>>,
     /// The permission it owns (by uid), made because it is Public.
     pub permission: Option<Arc<CheckpointPermission>>,
     /// What Kueue says of its Jobs that wait in a queue, by their uid; nothing of those it was not asked about yet.

@@ -107,7 +107,7 @@ fn carry_out(world: &mut ObservedFineTune, plan: &Plan<FineTuneStatus>) {
                 deployment.spec.replicas = wanted.replicas.unwrap_or(deployment.spec.replicas);
                 deployment.metadata.generation = deployment.metadata.generation.map(|generation| generation + 1);
             }
-            Change::Apply { .. } | Change::CreateOnce(_) => unreachable!("a run applies nothing"),
+            Change::Apply { .. } | Change::Scale { .. } | Change::CreateOnce(_) => unreachable!("a run applies nothing"),
             Change::Delete(reference) if reference.kind == ChildKind::Served => world.deployment = None,
             Change::Delete(reference) => {
                 world.jobs.retain(|job| job.metadata.uid.as_ref() != Some(&reference.uid));

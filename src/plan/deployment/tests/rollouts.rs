@@ -96,6 +96,40 @@ fn a_checkpoint_that_cannot_be_served_is_told_beside_the_one_that_is() {
 }
 
 #[test]
+fn what_still_serves_is_scaled_though_nothing_new_can_be() {
+    let mut world = serving(json!({}));
+    name_another(&mut world);
+    let checkpoint = world.checkpoint.take();
+    status_of(&mut world).spec.replicas = 3;
+    let replicas = |world: &ObservedDeployment| world.workload.as_ref().unwrap().spec.as_ref().unwrap().replicas;
+    let template = |world: &ObservedDeployment| world.workload.as_ref().unwrap().spec.as_ref().unwrap().template.clone();
+    let before = template(&world);
+    let away = step(&mut world);
+    assert_eq!((reason(&away, RECONCILING).as_str(), replicas(&world)), ("CheckpointNotFound", Some(3)));
+    assert!(template(&world) == before && world.budget.is_some(), "the pods are more of the same");
+    assert!(look(&world).changes.is_empty());
+    world.checkpoint = checkpoint;
+    let status = json!({"phase": "Corrupt"});
+    Arc::make_mut(world.checkpoint.as_mut().unwrap()).status = Some(serde_json::from_value(status).unwrap());
+    status_of(&mut world).spec.replicas = 0;
+    assert_eq!(reason(&step(&mut world), STALLED), "CheckpointUnusable");
+    assert_eq!(replicas(&world), Some(0));
+    status_of(&mut world).spec.replicas = 1;
+    assert!(look(&world).changes.is_empty(), "what rests is not waked: nobody knows whether it can be served");
+}
+
+#[test]
+fn what_still_serves_is_scaled_beside_a_write_that_is_refused() {
+    let mut world = serving(json!({}));
+    status_of(&mut world).spec.replicas = 2;
+    let problem = Problem { reason: "Refused", field: "metadata.name".into(), message: "quota".into(), waits: false };
+    world.refusal = Some(problem);
+    let plan = look(&world);
+    assert!(matches!(plan.changes[..], [Change::Scale { replicas: 2, .. }]), "{:?}", plan.changes);
+    assert!(plan.changes.iter().all(Change::is_aside), "that it is refused must not keep the status from being told");
+}
+
+#[test]
 fn what_takes_longer_than_the_deadline_has_failed_whatever_it_is() {
     let mut world = serving(json!({}));
     name_another(&mut world);

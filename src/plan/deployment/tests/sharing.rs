@@ -94,8 +94,7 @@ fn a_permission_taken_back_ends_workload_and_service_and_says_so() {
     assert!(plan.notices.iter().any(|notice| notice.warning && notice.message.contains("CheckpointPermission")));
     let status = plan.status.clone().unwrap();
     assert_eq!((status.url, status.failure.unwrap().reason.as_str()), (None, "NotPermitted"));
-    (world.workload, world.service) = (None, None);
-    status_of(&mut world).status = plan.status;
+    carry_out(&mut world, &plan);
     let after = look(&world);
     assert_eq!((after.changes.len(), phase(&after)), (0, DeploymentPhase::Failed));
     world = foreign(true, true);
@@ -140,4 +139,35 @@ fn what_may_be_served_goes_on_while_the_spec_names_what_may_not() {
     let plan = look(&world);
     assert!(plan.changes.is_empty());
     assert_eq!((reason(&plan, STALLED).as_str(), phase(&plan)), ("NotPermitted", DeploymentPhase::Degraded));
+}
+
+#[test]
+fn nothing_of_it_outlives_its_permission_even_when_the_operator_dies_in_between() {
+    let settings = Settings { gateway: "infra/main".parse().ok(), ..settings() };
+    let look = |world: &ObservedDeployment| plan(world, &settings, now());
+    let mut world = serving();
+    world.route = Route::Known(None);
+    status_of(&mut world).spec.replicas = 2;
+    let made = look(&world);
+    carry_out(&mut world, &made);
+    assert_eq!(reason(&look(&world), condition::ROUTED), "Routed");
+    world.permissions = Permissions::default();
+    world.checkpoint = None;
+    let torn = look(&world);
+    let kinds = |plan: &Plan<_>| -> Vec<_> {
+        let kind = |change: &Change| match change {
+            Change::Delete(gone) => gone.kind,
+            other => panic!("{other:?}"),
+        };
+        plan.changes.iter().map(kind).collect()
+    };
+    assert_eq!(kinds(&torn), [ChildKind::Workload, ChildKind::Service, ChildKind::Budget, ChildKind::Route]);
+    assert_eq!(reason(&torn, condition::ROUTED), "NothingServed", "it is not said any more that it leads to the model");
+    world.workload = None;
+    status_of(&mut world).status = torn.status;
+    let left = look(&world);
+    assert_eq!(kinds(&left), [ChildKind::Service, ChildKind::Budget, ChildKind::Route]);
+    carry_out(&mut world, &left);
+    let after = look(&world);
+    assert_eq!((after.changes.len(), reason(&after, condition::ROUTED).as_str()), (0, "NothingServed"));
 }

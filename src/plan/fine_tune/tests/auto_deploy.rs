@@ -43,10 +43,26 @@ fn stands(world: &mut ObservedFineTune, phase: DeploymentPhase, failure: Option<
     if phase == DeploymentPhase::Ready {
         status.checkpoint = Some(bot.spec.checkpoint.clone());
     }
-    status.failure =
-        failure.map(|reason| crate::api::Failure { reason: reason.into(), message: "it ended".into(), ..Default::default() });
+    status.failure = failure.map(|reason| crate::api::Failure {
+        reason: reason.into(),
+        message: "it ended".into(),
+        exit_code: Some(1),
+        ..Default::default()
+    });
+    let name = bot.spec.checkpoint.name.clone();
+    world.servers = failure.map(|_| server(&name, 2, json!({"waiting": {"reason": "CrashLoopBackOff"}}))).into_iter().collect();
+    let bot = deployment(world);
+    let status = bot.status.get_or_insert_default();
     let stalled = json!([{"type": "Stalled", "status": "True", "reason": "X", "message": "", "lastTransitionTime": now()}]);
     status.conditions = failure.map(|_| serde_json::from_value(stalled).unwrap()).unwrap_or_default();
+}
+
+/// A pod of that checkpoint whose server was started again so often, and is in that state.
+fn server(checkpoint: &str, restarts: i32, state: Value) -> Arc<corev1::Pod> {
+    let server = json!({"name": "server", "image": "", "imageID": "", "ready": false, "restartCount": restarts, "state": state});
+    object(json!({
+        "metadata": {"name": "p", "annotations": {names::CHECKPOINT: checkpoint}}, "status": {"containerStatuses": [server]},
+    }))
 }
 
 fn serves(world: &mut ObservedFineTune) -> String {
@@ -130,6 +146,50 @@ fn one_that_fails_is_taken_back_remembered_and_not_tried_again() {
     step(&mut world);
     stands(&mut world, DeploymentPhase::Degraded, Some("OutOfMemory"));
     assert_eq!(serves(&mut world), "a-step-30", "what was ready once is not a version that failed");
+}
+
+#[test]
+fn one_crash_is_no_failure_of_a_version_and_a_crash_loop_is() {
+    let mut world = wishing(json!({}));
+    save(&mut world, 10, "3.0");
+    step(&mut world);
+    stands(&mut world, DeploymentPhase::Ready, None);
+    save(&mut world, 20, "2.0");
+    step(&mut world);
+    let (ended, running) = (json!({"terminated": {"exitCode": 1}}), json!({"running": {}}));
+    for (restarts, state) in [(0, &ended), (1, &running), (1, &ended), (2, &running)] {
+        stands(&mut world, DeploymentPhase::Degraded, Some("ServerFailed"));
+        // What the version before left behind says nothing about this one.
+        world.servers = vec![server("a-step-20", restarts, state.clone()), server("a-step-10", 9, ended.clone())];
+        assert_eq!(serves(&mut world), "a-step-20", "{restarts} {state}");
+        assert_eq!(deployed(&world).1, "Deploying");
+    }
+    save(&mut world, 30, "1.0");
+    assert_eq!(serves(&mut world), "a-step-20", "one at a time");
+    world.servers = vec![server("a-step-20", 2, ended)];
+    assert_eq!(serves(&mut world), "a-step-30", "it is given up for the better one");
+}
+
+#[test]
+fn what_cannot_be_fetched_or_takes_too_long_has_failed_at_once() {
+    let mut world = wishing(json!({}));
+    save(&mut world, 10, "3.0");
+    step(&mut world);
+    stands(&mut world, DeploymentPhase::Ready, None);
+    save(&mut world, 20, "2.0");
+    step(&mut world);
+    let mut timed_out = world.clone();
+    stands(&mut timed_out, DeploymentPhase::Degraded, Some("RolloutTimedOut"));
+    deployment(&mut timed_out).status.as_mut().unwrap().failure.as_mut().unwrap().exit_code = None;
+    timed_out.servers.clear();
+    assert_eq!(serves(&mut timed_out), "a-step-10");
+    stands(&mut world, DeploymentPhase::Degraded, Some("CheckpointInvalid"));
+    let mut pod = (*server("a-step-20", 0, json!({"terminated": {"exitCode": 78}}))).clone();
+    let status = pod.status.as_mut().unwrap();
+    status.init_container_statuses = status.container_statuses.take();
+    status.init_container_statuses.as_mut().unwrap()[0].name = "fetch".into();
+    world.servers = vec![Arc::new(pod)];
+    assert_eq!(serves(&mut world), "a-step-10");
 }
 
 #[test]
