@@ -59,6 +59,12 @@ impl Error {
         Self::Write { what: format!("{what} {}", K::kind(&())), name: object.name_any(), source: Box::new(source) }
     }
 
+    /// The message, with what the server said.
+    #[must_use]
+    pub fn with_cause(&self) -> String {
+        std::error::Error::source(self).map_or_else(|| self.to_string(), |cause| format!("{self}: {cause}"))
+    }
+
     /// What kind of trouble it is.
     #[must_use]
     pub fn class(&self) -> Class {

@@ -9,11 +9,7 @@ pub use error::{Class, Error};
 use events::Events;
 use verbs::{apply, create, delete, ignore_gone};
 
-use std::{
-    fmt::Debug,
-    hash::{DefaultHasher, Hash, Hasher},
-    time::Duration,
-};
+use std::{fmt::Debug, time::Duration};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -29,14 +25,16 @@ use serde_json::json;
 
 use crate::{
     api::{Checkpoint, CheckpointPermission, HttpRoute, ModelDeployment, names},
-    plan::{Change, Child, ChildKind, ChildReference, Notice, Redeployment},
+    plan::{Change, Child, ChildKind, ChildReference, Known, Notice, Redeployment},
 };
 
 /// Field manager of what the controller writes.
 const MANAGER: &str = "finetune-operator-controller";
 
-/// How many deletions are remembered, and how long.
+/// How many deletions are remembered, and how long; and as many versions.
 const REMEMBERED: (u64, Duration) = (10_000, Duration::from_secs(10));
+/// How long versions are remembered: no watch lags for so long.
+const VERSIONS: Duration = Duration::from_mins(10);
 
 /// An object plans are made for.
 pub trait Subject:
@@ -64,8 +62,8 @@ pub struct Cluster {
     events: Events,
     /// Uids deleted a moment ago: a watch that lags asks for the same deletion again.
     deleted: Cache<String, ()>,
-    /// Children brought up to date a moment ago, by uid: what they were made, for the same reason.
-    applied: Cache<String, u64>,
+    /// Children written to a while ago, by uid: the version they had afterwards. Who has seen an older one does not know of that write.
+    written: Cache<String, u64>,
 }
 
 impl Cluster {
@@ -74,8 +72,8 @@ impl Cluster {
     pub fn new(client: Client, instance: Option<String>) -> Self {
         let events = Events::start(client.clone(), instance);
         let deleted = Cache::builder().max_capacity(REMEMBERED.0).time_to_live(REMEMBERED.1).build();
-        let applied = Cache::builder().max_capacity(REMEMBERED.0).time_to_live(REMEMBERED.1).build();
-        Self { client, events, deleted, applied }
+        let written = Cache::builder().max_capacity(REMEMBERED.0).time_to_live(VERSIONS).build();
+        Self { client, events, deleted, written }
     }
 
     /// Carries out `changes` in order; stops at the first that fails. Returns the subject after the last write to it.
@@ -89,8 +87,9 @@ impl Cluster {
                 Change::AddFinalizer(finalizer) => after = Some(self.write_finalizer(subject, finalizer, true).await?),
                 Change::RemoveFinalizer(finalizer) => after = Some(self.write_finalizer(subject, finalizer, false).await?),
                 Change::CreateOnce(child) => self.create_once(subject, child).await?,
-                Change::Apply { child, uid } => self.apply_child(subject, child, uid.as_deref()).await?,
-                Change::Scale { name, uid, replicas } => self.scale(subject, (name, uid), *replicas).await?,
+                Change::Apply { known: Some(known), .. } | Change::Scale { known, .. } if self.is_stale(known).await => {}
+                Change::Apply { child, known } => self.apply_child(subject, child, known.as_ref()).await?,
+                Change::Scale { name, known, replicas } => self.scale(subject, (name, known), *replicas).await?,
                 Change::Redeploy(wanted) => self.redeploy(subject, wanted).await?,
                 Change::Delete(reference) => self.delete(subject, reference).await?,
                 Change::MarkBest { name, uid, best } => self.mark_best(subject, (name, uid), *best).await?,
@@ -183,15 +182,10 @@ impl Cluster {
         }
     }
 
-    async fn apply_child<K: Subject>(&self, subject: &K, child: &Child, uid: Option<&str>) -> Result<(), Error> {
+    async fn apply_child<K: Subject>(&self, subject: &K, child: &Child, known: Option<&Known>) -> Result<(), Error> {
         let owner = subject.uid().unwrap_or_default();
-        let (wanted, known) = (digest(child), uid.map(ToOwned::to_owned));
-        if let Some(uid) = &known
-            && self.applied.get(uid).await.is_some_and(|applied| applied == wanted)
-        {
-            return Ok(());
-        }
-        match child {
+        let uid = known.map(|known| known.uid.as_str());
+        let version = match child {
             Child::Workload(workload) => {
                 apply(&self.beside::<apps::Deployment, K>(subject), workload.as_ref(), (uid, &owner)).await
             }
@@ -201,13 +195,23 @@ impl Cluster {
             }
             Child::Route(route) => apply(&self.beside::<HttpRoute, K>(subject), route.as_ref(), (uid, &owner)).await,
             Child::Job(_) | Child::Claim(_) | Child::Permission(_) | Child::Served(_) => {
-                Box::pin(self.create_once(subject, child)).await
+                return Box::pin(self.create_once(subject, child)).await;
             }
         }?;
-        if let Some(uid) = known {
-            self.applied.insert(uid, wanted).await;
-        }
+        self.wrote(known, version).await;
         Ok(())
+    }
+
+    /// Whether a child was seen as it was before our last write to it: the newer one is on its way and will wake its owner.
+    async fn is_stale(&self, known: &Known) -> bool {
+        let written = self.written.get(&known.uid).await;
+        written.is_some_and(|written| known.version.parse::<u64>().is_ok_and(|seen| seen < written))
+    }
+
+    async fn wrote(&self, known: Option<&Known>, version: Option<String>) {
+        if let (Some(known), Some(version)) = (known, version.and_then(|version| version.parse().ok())) {
+            self.written.insert(known.uid.clone(), version).await;
+        }
     }
 
     async fn delete<K: Subject>(&self, subject: &K, reference: &ChildReference) -> Result<(), Error> {
@@ -229,10 +233,14 @@ impl Cluster {
         Ok(())
     }
 
-    async fn scale<K: Subject>(&self, subject: &K, (name, uid): (&str, &str), replicas: i32) -> Result<(), Error> {
-        let patch: Patch<serde_json::Value> = Patch::Merge(json!({"metadata": {"uid": uid}, "spec": {"replicas": replicas}}));
+    async fn scale<K: Subject>(&self, subject: &K, (name, known): (&str, &Known), replicas: i32) -> Result<(), Error> {
+        let patch: Patch<serde_json::Value> =
+            Patch::Merge(json!({"metadata": {"uid": known.uid}, "spec": {"replicas": replicas}}));
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let written = self.beside::<apps::Deployment, K>(subject).patch(name, &params, &patch).await;
+        if let Ok(workload) = &written {
+            self.wrote(Some(known), workload.resource_version()).await;
+        }
         ignore_gone(written.map(|_| ()), "replicas of Deployment", name)
     }
 
@@ -269,11 +277,4 @@ impl Cluster {
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         ignore_gone(api.patch(name, &params, &patch).await.map(|_| ()), "finalizer of Checkpoint", name)
     }
-}
-
-/// Tells one child from another.
-fn digest(child: &Child) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    format!("{child:?}").hash(&mut hasher);
-    hasher.finish()
 }

@@ -28,14 +28,18 @@ pub(super) async fn create<C: Subject>(api: &Api<C>, child: &C, is_ours: impl Fn
 }
 
 /// Brings the child of that uid up to date, or makes one where there is none. What is there and not ours is never touched: it is looked for
-/// first, and nothing is forced when a child is made.
-pub(super) async fn apply<C: Subject>(api: &Api<C>, child: &C, (uid, owner): (Option<&str>, &str)) -> Result<(), Error> {
+/// first, and nothing is forced when a child is made. Returns the version it has then.
+pub(super) async fn apply<C: Subject>(
+    api: &Api<C>,
+    child: &C,
+    (uid, owner): (Option<&str>, &str),
+) -> Result<Option<String>, Error> {
     let name = child.name_any();
     if uid.is_none()
         && let Some(found) = api.get_opt(&name).await.map_err(|source| Error::write("get", child, source))?
     {
         if found.owner_references().iter().any(|reference| reference.uid == owner) {
-            return Ok(());
+            return Ok(None);
         }
         let was_ours = found.labels().get(names::DEPLOYMENT) == Some(&name);
         let kind = C::kind(&()).into_owned();
@@ -45,7 +49,7 @@ pub(super) async fn apply<C: Subject>(api: &Api<C>, child: &C, (uid, owner): (Op
     body.meta_mut().uid = uid.map(ToOwned::to_owned);
     let params = PatchParams { force: uid.is_some(), ..PatchParams::apply(MANAGER) };
     let written = api.patch(&name, &params, &Patch::Apply(&body)).await;
-    written.map(|_| ()).map_err(|source| Error::write("apply", child, source))
+    written.map(|written| written.resource_version()).map_err(|source| Error::write("apply", child, source))
 }
 
 /// Deletes exactly the object of that uid; one that is gone, or another by now, is fine.

@@ -84,11 +84,10 @@ impl Planned for ModelDeployment {
         match error.class() {
             Class::NamespaceTerminating => observed.namespace_terminating = true,
             Class::Refused if observed.refusal.is_none() => {
-                let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
                 observed.refusal = Some(Problem {
                     reason: error.reason(),
                     field: "metadata.name".into(),
-                    message: format!("{error}{cause}"),
+                    message: error.with_cause(),
                     waits: false,
                 });
             }

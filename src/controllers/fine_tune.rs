@@ -11,10 +11,10 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     shell::{Planned, Shell},
-    usage::users,
+    usage::{is_shared, users},
 };
 use crate::{
-    api::{FineTune, FineTuneStatus, names},
+    api::{Checkpoint, FineTune, FineTuneStatus, names},
     cluster::{Class, Error},
     plan::{self, Plan, fine_tune::ObservedFineTune},
     settings::Settings,
@@ -56,6 +56,10 @@ impl Planned for FineTune {
             last_status_write: shell.pace.last_write(&**fine_tune).map(|written| written.at),
             namespace_terminating: false,
             name_taken: None,
+            refused: [plan::DEPLOYMENT, plan::PERMISSION]
+                .into_iter()
+                .filter_map(|what| Some((what, shell.pace.refusals.why(&**fine_tune, what)?)))
+                .collect(),
             fine_tune: Arc::clone(fine_tune),
         };
         let servers = observed.own_deployment().and_then(|ours| ours.uid());
@@ -65,8 +69,10 @@ impl Planned for FineTune {
         let claim = |name: String| Some((name.clone(), world.claims.get(&ObjectRef::new(&name).within(&namespace))?));
         observed.claims = observed.claim_names(&shell.settings).into_iter().filter_map(claim).collect();
         let policy = &spec.checkpoints;
-        if fine_tune.metadata.deletion_timestamp.is_some() || policy.keep_last.is_some() || policy.keep_best.is_some() {
-            let used = observed.checkpoints.iter().filter(|checkpoint| !users(world, checkpoint).is_empty());
+        let leaves = fine_tune.metadata.deletion_timestamp.is_some();
+        if leaves || policy.keep_last.is_some() || policy.keep_best.is_some() {
+            let is_used = |checkpoint: &Checkpoint| is_shared(world, checkpoint, leaves) || !users(world, checkpoint).is_empty();
+            let used = observed.checkpoints.iter().filter(|checkpoint| is_used(checkpoint));
             observed.used_checkpoints = used.map(|checkpoint| checkpoint.name_any()).collect();
         }
         observed
@@ -85,10 +91,13 @@ impl Planned for FineTune {
         serde_json::to_value(ours).unwrap_or_default()
     }
 
+    fn learn_of_refusal(observed: &mut ObservedFineTune, what: &'static str, why: &str) -> bool {
+        let before = observed.refused.insert(what, why.to_owned());
+        what == plan::DEPLOYMENT && before.as_deref() != Some(why)
+    }
+
     fn learn(observed: &mut ObservedFineTune, error: &Error) -> bool {
         match error {
-            // Of what stands beside the run its own plan says so, or its log.
-            Error::NameTaken { kind, .. } if BESIDE.contains(&kind.as_str()) => return false,
             Error::NameTaken { kind, name } => observed.name_taken = Some(format!("{kind} {name}")),
             _ if error.class() == Class::NamespaceTerminating => observed.namespace_terminating = true,
             _ => return false,
@@ -96,9 +105,6 @@ impl Planned for FineTune {
         true
     }
 }
-
-/// Kinds of what stands beside a run.
-const BESIDE: [&str; 2] = ["CheckpointPermission", "Deployment"];
 
 /// The object of that name, or the one that stands in where none is named; of several the oldest.
 fn named_or_default<K>(store: &kube::runtime::reflector::Store<K>, name: Option<&str>) -> Option<Arc<K>>

@@ -11,6 +11,7 @@ mod leader;
 mod probes;
 mod process;
 mod queues;
+mod refusals;
 mod routes;
 mod runner;
 mod shell;

@@ -16,6 +16,7 @@ use kube::{
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::refusals::Refusals;
 use crate::{
     cluster::{self, After, Class, Subject},
     plan::Next,
@@ -35,6 +36,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 pub struct Pace {
     failures: Mutex<HashMap<String, u32>>,
     written: Mutex<HashMap<String, Written>>,
+    /// Writes beside objects that were refused.
+    pub refusals: Refusals,
     metrics: Arc<Metrics>,
 }
 
@@ -51,7 +54,7 @@ pub struct Written {
 impl Pace {
     /// Nothing written, nothing failed.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { failures: Mutex::default(), written: Mutex::default(), metrics }
+        Self { failures: Mutex::default(), written: Mutex::default(), refusals: Refusals::default(), metrics }
     }
 
     /// Remembers a write, so that an older view of the object is recognised.
@@ -83,6 +86,7 @@ impl Pace {
     /// Forgets an object that is gone.
     fn forget(&self, key: &str) {
         self.succeeded(key);
+        self.refusals.forget_all(key);
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
@@ -101,10 +105,29 @@ impl Pace {
     }
 }
 
+/// A write that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Setback {
+    /// Why.
+    #[source]
+    pub error: cluster::Error,
+    /// Whether the object gets on without it.
+    pub aside: bool,
+    /// When to look again at the latest, whatever becomes of that write.
+    pub next: Next,
+}
+
+impl From<cluster::Error> for Setback {
+    fn from(error: cluster::Error) -> Self {
+        Self { error, aside: false, next: Next::OnChange }
+    }
+}
+
 /// What a reconciler of `K` does.
 pub trait Reconciler<K: Subject>: Send + Sync + 'static {
     /// Brings the world one step closer to `object`.
-    fn reconcile(&self, object: Arc<K>) -> impl Future<Output = Result<Next, cluster::Error>> + Send;
+    fn reconcile(&self, object: Arc<K>) -> impl Future<Output = Result<Next, Setback>> + Send;
     /// What the reconcilers share.
     fn pace(&self) -> &Pace;
 }
@@ -123,7 +146,7 @@ pub async fn run<K, R>(
         |object: Arc<K>, reconciler: Arc<R>| {
             Box::pin(async move {
                 let outcome = tokio::time::timeout(LONGEST, reconciler.reconcile(Arc::clone(&object))).await;
-                let next = outcome.unwrap_or(Err(cluster::Error::TimedOut { seconds: LONGEST.as_secs() }))?;
+                let next = outcome.unwrap_or(Err(cluster::Error::TimedOut { seconds: LONGEST.as_secs() }.into()))?;
                 reconciler.pace().succeeded(&key(&*object));
                 let resync = RESYNC.mul_f64(rand::random_range(0.8..1.2));
                 Ok(Action::requeue(match next {
@@ -132,8 +155,9 @@ pub async fn run<K, R>(
                 }))
             })
         },
-        |object: Arc<K>, error: &cluster::Error, reconciler: Arc<R>| {
+        |object: Arc<K>, Setback { error, next, .. }: &Setback, reconciler: Arc<R>| {
             let pause = reconciler.pace().failed(&key(&*object), error.class());
+            let pause = if let Next::After(soon) = next { pause.min(*soon) } else { pause };
             reconciler.pace().metrics.reconcile_failed(&K::kind(&()), error.reason());
             let cause = std::error::Error::source(error).map(ToString::to_string);
             let (kind, namespace, name) = (K::kind(&()), object.namespace(), object.name_any());
@@ -163,7 +187,7 @@ pub async fn run<K, R>(
 }
 
 /// Where an object is found: namespace and name.
-fn key<K: Subject>(object: &K) -> String {
+pub fn key<K: Subject>(object: &K) -> String {
     format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 

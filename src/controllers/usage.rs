@@ -5,7 +5,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::world::World;
 use crate::{
-    api::{Checkpoint, CheckpointReference, ModelDeployment, condition, names},
+    api::{Checkpoint, CheckpointReference, ModelDeployment, NameReference, condition, names},
     plan::{deployment::claims_of, fine_tune::outcome},
 };
 
@@ -43,6 +43,24 @@ pub fn consumers(world: &World, checkpoint: &Checkpoint) -> Vec<String> {
         .collect();
     permitted.sort_unstable();
     permitted
+}
+
+/// Whether a checkpoint is shared by a permission that names it, used or not. With `by_run`, one for all checkpoints of its run counts as well,
+/// but for the one a Public run makes, which goes with the run.
+pub fn is_shared(world: &World, checkpoint: &Checkpoint, by_run: bool) -> bool {
+    let (name, namespace) = (checkpoint.name_any(), checkpoint.namespace());
+    let run = checkpoint.spec.fine_tune.as_ref();
+    let shares = world.serving.permissions.find(|permission| {
+        let is_own = permission.owner_references().iter().any(|owner| run.is_some_and(|run| run.uid == owner.uid));
+        let names = |named: &NameReference| run.is_some_and(|run| run.name == named.name);
+        let is_about = permission.spec.checkpoint.as_ref().is_some_and(|named| named.name == name)
+            || by_run && !is_own && permission.spec.fine_tune.as_ref().is_some_and(names);
+        permission.namespace() == namespace
+            && permission.metadata.deletion_timestamp.is_none()
+            && Some(&permission.spec.project) != namespace.as_ref()
+            && is_about
+    });
+    shares.is_some()
 }
 
 /// Whether `project` may use the checkpoint of that namespace and name: its own always, those of others with a permission of theirs.

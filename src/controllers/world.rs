@@ -2,8 +2,10 @@
 
 mod serving;
 mod sharing;
+mod uses;
 
 pub use serving::{Serving, owned_by};
+use uses::Uses;
 
 use std::sync::{
     Arc,
@@ -56,6 +58,8 @@ pub struct World {
     pub serving: Serving,
     /// What Kueue says of runs that wait.
     pub queues: Arc<Queues>,
+    served: Uses<ModelDeployment>,
+    started: Uses<FineTune>,
     ready: Arc<AtomicBool>,
     fine_tune_wakes: UnboundedSender<ObjectRef<FineTune>>,
     checkpoint_wakes: UnboundedSender<ObjectRef<Checkpoint>>,
@@ -106,6 +110,8 @@ impl World {
             deployments,
             serving,
             queues: Arc::default(),
+            served: Uses::default(),
+            started: Uses::default(),
             ready: Arc::default(),
             fine_tune_wakes,
             checkpoint_wakes,
@@ -113,7 +119,7 @@ impl World {
         });
         let follow = Follow { client, namespace, world: &world };
         let mut drivers: Vec<Driver> = vec![
-            follow.every(fine_tunes_writer, |world, run: &FineTune, _| world.wake_fine_tune_of(run)),
+            follow.every(fine_tunes_writer, Self::touch_fine_tune),
             follow.every(checkpoints_writer, Self::touch_checkpoint),
             follow.ours(jobs_writer, Self::touch_job),
             follow.ours(pods_writer, |world, pod: &corev1::Pod, is_there| world.touch_worker(&world.pods, pod, is_there)),
@@ -171,6 +177,7 @@ impl World {
         self.checkpoints.prune();
         self.jobs.prune();
         self.pods.prune();
+        self.prune_uses();
         for fine_tune in self.fine_tunes.state() {
             self.wake_fine_tune_of(&fine_tune);
         }
@@ -233,9 +240,7 @@ impl World {
         if let Some(uid) = object.labels().get(names::DEPLOYMENT_UID) {
             index.touch(uid, object, is_there);
             self.wake_deployment_of(object);
-            // What a run deploys by itself has its name.
-            let made_by = object.labels().get(names::DEPLOYMENT).map(|name| ObjectRef::new(name).within(&namespace));
-            let _ = made_by.map(|run| self.fine_tune_wakes.send(run));
+            self.wake_maker_of(object);
         }
         if let Some(name) = object.labels().get(names::FINE_TUNE) {
             self.wake_waiting_deployments(&namespace);

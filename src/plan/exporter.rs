@@ -1,7 +1,7 @@
 //! The one pod that hands a checkpoint out to other namespaces, and the Service it is found by. Pure.
 
 use super::{
-    Change, Child, ChildKind, ChildReference,
+    Change, Child, ChildKind, ChildReference, Known,
     checkpoint::ObservedCheckpoint,
     deployment::{fingerprint, revision},
     fine_tune::{
@@ -49,13 +49,12 @@ pub fn writes(observed: &ObservedCheckpoint, settings: &Settings) -> Vec<Change>
     let (workload, service) = (workload(&observed.checkpoint, settings), service(&observed.checkpoint));
     let workload_differs = differs(observed.exporter.as_ref().map(|known| &known.metadata), &workload.metadata);
     let service_differs = differs(observed.exporter_service.as_ref().map(|known| &known.metadata), &service.metadata);
-    let uid = |metadata: Option<&ObjectMeta>| metadata.and_then(|metadata| metadata.uid.clone());
     let workload = Change::Apply {
-        uid: uid(observed.exporter.as_ref().map(|known| &known.metadata)),
+        known: observed.exporter.as_ref().map(|known| Known::of(&known.metadata)),
         child: Child::Workload(Box::new(workload)),
     };
     let service = Change::Apply {
-        uid: uid(observed.exporter_service.as_ref().map(|known| &known.metadata)),
+        known: observed.exporter_service.as_ref().map(|known| Known::of(&known.metadata)),
         child: Child::Service(Box::new(service)),
     };
     [(workload_differs, workload), (service_differs, service)]

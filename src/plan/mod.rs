@@ -38,11 +38,26 @@ pub struct Plan<S> {
     pub next: Next,
 }
 
+/// Beside a run: the Deployment it makes by itself.
+pub const DEPLOYMENT: &str = "Deployment";
+/// Beside a run: the permission of one that is Public.
+pub const PERMISSION: &str = "CheckpointPermission";
+/// Beside a Deployment of ours that cannot get what is new: the number of its pods.
+pub const REPLICAS: &str = "replicas";
+/// All there is beside objects.
+pub const ASIDE: [&str; 3] = [DEPLOYMENT, PERMISSION, REPLICAS];
+
 impl Change {
-    /// Whether the object itself gets on without it: a server that refuses it must keep neither the other writes nor the status from being made.
+    /// What it is about, when the object itself gets on without it: a server that refuses it must keep neither the other writes nor the status
+    /// from being made.
     #[must_use]
-    pub const fn is_aside(&self) -> bool {
-        matches!(self, Self::Redeploy(_) | Self::Scale { .. } | Self::CreateOnce(Child::Served(_) | Child::Permission(_)))
+    pub const fn aside(&self) -> Option<&'static str> {
+        match self {
+            Self::Redeploy(_) | Self::CreateOnce(Child::Served(_)) => Some(DEPLOYMENT),
+            Self::CreateOnce(Child::Permission(_)) => Some(PERMISSION),
+            Self::Scale { .. } => Some(REPLICAS),
+            _ => None,
+        }
     }
 }
 
@@ -67,15 +82,15 @@ pub enum Change {
     Apply {
         /// The child as it is to be.
         child: Child,
-        /// Uid of the one that is there; none is there when absent, and one of that name that comes between is left alone.
-        uid: Option<String>,
+        /// The one that is there; none is there when absent, and one of that name that comes between is left alone.
+        known: Option<Known>,
     },
     /// Let there be so many pods of a workload, which stays as it is in all else.
     Scale {
         /// Its name.
         name: String,
-        /// Its uid.
-        uid: String,
+        /// The one that is there.
+        known: Known,
         /// How many pods.
         replicas: i32,
     },
@@ -101,6 +116,23 @@ pub enum Change {
         /// All finalizers it has now.
         finalizers: Vec<String>,
     },
+}
+
+/// An object as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its uid.
+    pub uid: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl Known {
+    /// The object of that metadata.
+    #[must_use]
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        Self { uid: metadata.uid.clone().unwrap_or_default(), version: metadata.resource_version.clone().unwrap_or_default() }
+    }
 }
 
 /// The kinds we make.

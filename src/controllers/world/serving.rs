@@ -104,7 +104,8 @@ impl Writers {
 }
 
 impl World {
-    pub(super) fn touch_deployment(&self, deployment: &ModelDeployment, _: bool) {
+    pub(super) fn touch_deployment(&self, deployment: &ModelDeployment, is_there: bool) {
+        self.note_served(deployment, is_there);
         let _ = self.deployment_wakes.send(ObjectRef::from_obj(deployment));
         self.wake_leaving();
         let namespace = deployment.namespace().unwrap_or_default();
@@ -147,6 +148,12 @@ impl World {
     fn wake_owner_of(&self, object: &impl Resource<DynamicType = ()>) {
         self.wake_deployment_of(object);
         self.wake_exported(object);
+    }
+
+    /// A pod that serves: the run that deployed it by itself, which has the name of its Deployment.
+    pub(super) fn wake_maker_of(&self, pod: &impl Resource<DynamicType = ()>) {
+        let Some(name) = pod.labels().get(names::DEPLOYMENT) else { return };
+        self.wake(ObjectRef::new(name).within(&pod.namespace().unwrap_or_default()));
     }
 
     /// A workload, Service or pod of ours: the deployment it was made for.

@@ -17,7 +17,7 @@ impl World {
         })
     }
 
-    /// A permission came or went: who it lets use checkpoints, the checkpoints it is about, and the run it was made for.
+    /// A permission came or went: who it lets use checkpoints, the checkpoints it is about, the run that keeps them, and the one it was made for.
     pub(super) fn touch_permission(&self, permission: &CheckpointPermission, _: bool) {
         let namespace = permission.namespace();
         let owners = permission.owner_references().iter().filter(|owner| owner.kind == "FineTune");
@@ -30,6 +30,8 @@ impl World {
                 || served_by(deployment) == namespace
         });
         self.wake_shared(|checkpoint| checkpoint.namespace() == namespace && is_about(permission, checkpoint));
+        let named = permission.spec.checkpoint.iter().map(|named| (namespace.clone().unwrap_or_default(), named.name.clone()));
+        self.wake_keepers(named);
     }
 
     /// A Deployment of ours came, changed or went: the checkpoint of another namespace that it names, and those it may have named before.

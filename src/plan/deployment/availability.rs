@@ -5,8 +5,8 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
-use super::{ObservedDeployment, children, differs, uid};
-use crate::plan::{Change, Child, ChildKind, ChildReference};
+use super::{ObservedDeployment, children, differs};
+use crate::plan::{Change, Child, ChildKind, ChildReference, Known};
 
 /// The write that is due: a budget for several replicas, and none for one, which could never be drained otherwise.
 pub fn change(observed: &ObservedDeployment) -> Option<Change> {
@@ -16,7 +16,8 @@ pub fn change(observed: &ObservedDeployment) -> Option<Change> {
         return Some(Change::Delete(ChildReference::of(ChildKind::Budget, gone)));
     }
     let wanted = budget(observed);
-    differs(known, &wanted.metadata).then(|| Change::Apply { child: Child::Budget(Box::new(wanted)), uid: uid(known) })
+    differs(known, &wanted.metadata)
+        .then(|| Change::Apply { child: Child::Budget(Box::new(wanted)), known: known.map(Known::of) })
 }
 
 /// One pod at a time may be drained.

@@ -21,7 +21,7 @@ pub(super) use trouble::cannot_serve;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Change, Child, Plan};
+use super::{Change, Child, Known, Plan};
 use crate::{api::ModelDeploymentStatus, settings::Settings};
 use resolution::Resolution;
 use stage::Stage;
@@ -65,7 +65,7 @@ fn kept(observed: &ObservedDeployment, revoked: Vec<Change>) -> Vec<Change> {
     let has = known.and_then(|known| known.spec.as_ref()?.replicas).unwrap_or_default();
     let scaled = known.filter(|_| has != 0 && has != wanted).map(|known| Change::Scale {
         name: observed.name().to_owned(),
-        uid: uid(Some(&known.metadata)).unwrap_or_default(),
+        known: Known::of(&known.metadata),
         replicas: wanted,
     });
     let budget = known.filter(|_| observed.refusal.is_none()).and_then(|_| availability::change(observed));
@@ -80,17 +80,13 @@ fn writes(observed: &ObservedDeployment, resolution: &Resolution, settings: &Set
         known.is_some_and(|known| known.spec.as_ref().and_then(|spec| spec.replicas) != Some(resolution.spec.replicas));
     let known = known.map(|known| &known.metadata);
     let workload = (is_scaled || differs(known, &workload.metadata))
-        .then(|| Change::Apply { child: Child::Workload(Box::new(workload)), uid: uid(known) });
+        .then(|| Change::Apply { child: Child::Workload(Box::new(workload)), known: known.map(Known::of) });
     let known = observed.service.as_ref().map(|known| &known.metadata);
-    let service =
-        differs(known, &service.metadata).then(|| Change::Apply { child: Child::Service(Box::new(service)), uid: uid(known) });
+    let service = differs(known, &service.metadata)
+        .then(|| Change::Apply { child: Child::Service(Box::new(service)), known: known.map(Known::of) });
     let budget = availability::change(observed);
     let route = settings.gateway.as_ref().and_then(|gateway| route::change(observed, resolution, gateway));
     [service, workload, budget, route].into_iter().flatten().collect()
-}
-
-fn uid(metadata: Option<&ObjectMeta>) -> Option<String> {
-    metadata.and_then(|metadata| metadata.uid.clone())
 }
 
 fn differs(known: Option<&ObjectMeta>, wanted: &ObjectMeta) -> bool {

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
-use super::{ObservedDeployment, children, differs, observed::Route, resolution::Resolution, uid};
+use super::{ObservedDeployment, children, differs, observed::Route, resolution::Resolution};
 use crate::{
     api::{HttpRoute, HttpRouteSpec, ParentReference, condition},
-    plan::{Change, Child, condition::Further},
+    plan::{Change, Child, Known, condition::Further},
     settings::Gateway,
 };
 
@@ -16,7 +16,7 @@ pub fn change(observed: &ObservedDeployment, resolution: &Resolution, gateway: &
     let Route::Known(known) = &observed.route else { return None };
     let known = known.as_ref().map(|known| &known.metadata);
     let wanted = route(resolution, gateway);
-    differs(known, &wanted.metadata).then(|| Change::Apply { child: Child::Route(Box::new(wanted)), uid: uid(known) })
+    differs(known, &wanted.metadata).then(|| Change::Apply { child: Child::Route(Box::new(wanted)), known: known.map(Known::of) })
 }
 
 /// What is said of it, and of what `is_gone` it leads to; what was said before while nothing is known yet.

@@ -98,8 +98,8 @@ fn status_of(world: &mut ObservedDeployment) -> &mut ModelDeployment {
 fn carry_out(world: &mut ObservedDeployment, plan: &Plan<ModelDeploymentStatus>) {
     for change in &plan.changes {
         match change {
-            Change::Apply { child: Child::Workload(workload), uid } => {
-                assert_eq!(*uid, world.workload.as_ref().and_then(|known| known.metadata.uid.clone()));
+            Change::Apply { child: Child::Workload(workload), known } => {
+                assert_eq!(*known, world.workload.as_ref().map(|found| Known::of(&found.metadata)));
                 let mut made = (**workload).clone();
                 let generation = world.workload.as_ref().and_then(|known| known.metadata.generation).unwrap_or(0) + 1;
                 made.metadata.uid = Some("workload-uid".into());
@@ -108,15 +108,15 @@ fn carry_out(world: &mut ObservedDeployment, plan: &Plan<ModelDeploymentStatus>)
                 made.status = world.workload.as_ref().and_then(|known| known.status.clone());
                 world.workload = Some(Arc::new(made));
             }
-            Change::Apply { child: Child::Service(service), uid } => {
-                assert_eq!(*uid, world.service.as_ref().and_then(|known| known.metadata.uid.clone()));
+            Change::Apply { child: Child::Service(service), known } => {
+                assert_eq!(*known, world.service.as_ref().map(|found| Known::of(&found.metadata)));
                 let mut made = (**service).clone();
                 made.metadata.uid = Some("service-uid".into());
                 made.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".into());
                 world.service = Some(Arc::new(made));
             }
-            Change::Apply { child: Child::Budget(budget), uid } => {
-                assert_eq!(*uid, world.budget.as_ref().and_then(|known| known.metadata.uid.clone()));
+            Change::Apply { child: Child::Budget(budget), known } => {
+                assert_eq!(*known, world.budget.as_ref().map(|found| Known::of(&found.metadata)));
                 let mut made = (**budget).clone();
                 made.metadata.uid = Some("budget-uid".into());
                 world.budget = Some(Arc::new(made));
@@ -126,9 +126,9 @@ fn carry_out(world: &mut ObservedDeployment, plan: &Plan<ModelDeploymentStatus>)
                 made.metadata.uid = Some("route-uid".into());
                 world.route = Route::Known(Some(Arc::new(made)));
             }
-            Change::Scale { uid, replicas, .. } => {
+            Change::Scale { known, replicas, .. } => {
                 let workload = Arc::make_mut(world.workload.as_mut().unwrap());
-                assert_eq!(Some(uid), workload.metadata.uid.as_ref());
+                assert_eq!(*known, Known::of(&workload.metadata));
                 workload.spec.as_mut().unwrap().replicas = Some(*replicas);
             }
             Change::Delete(gone) => match gone.kind {

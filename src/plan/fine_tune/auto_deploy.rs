@@ -12,11 +12,13 @@ use crate::{
         AutoDeploy, CheckpointReference, DeployWhich, DeploymentPhase, FineTunePhase, ModelDeployment, ModelDeploymentSpec,
         ServingType, condition, names as labels,
     },
-    plan::{Change, Child, Redeployment, condition::Further, deployment::cannot_serve, ranking, status_text::cut},
+    plan::{Change, Child, DEPLOYMENT, Redeployment, condition::Further, deployment::cannot_serve, ranking, status_text::cut},
 };
 
 /// So many checkpoints that could not be served are remembered.
 const MOST_FAILED: usize = 10;
+/// Longest message of the condition.
+const MOST_SAID: usize = 8192;
 /// Longest reason that is remembered.
 const MOST_TEXT: usize = 512;
 
@@ -67,6 +69,8 @@ pub fn plan(observed: &ObservedFineTune, phase: FineTunePhase, now: Timestamp) -
             None => (None, None),
         },
     };
+    let refused = observed.refused.get(DEPLOYMENT).filter(|_| change.is_some()).map(|why| cut(why, MOST_SAID));
+    let further = refused.map_or(further, |why| Some(self::further(false, "Refused", why)));
     let before = observed.status().conditions;
     let condition = further.map(|further| further.condition(&before, observed.fine_tune.metadata.generation, now));
     (change, condition)

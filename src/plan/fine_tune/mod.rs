@@ -29,7 +29,7 @@ pub use turn::Held;
 
 use jiff::Timestamp;
 
-use super::{Change, Child, ChildKind, ChildReference, Next, Notice, Plan, ranking, retention};
+use super::{Change, Child, ChildKind, ChildReference, DEPLOYMENT, Next, Notice, PERMISSION, Plan, ranking, retention};
 use crate::{
     api::{DesiredState, FineTunePhase, FineTuneStatus, condition, names},
     settings::Settings,
@@ -79,8 +79,9 @@ pub fn plan(observed: &ObservedFineTune, settings: &Settings, now: Timestamp) ->
     changes.extend(marks(observed, &status));
     let visibility = visibility::writes(observed);
     // What is surplus depends on who uses it, and who may: that is settled first.
-    if visibility.is_none() && deploys.is_none() {
-        changes.extend(surplus(observed));
+    let settles = |write: &Option<Change>, what| write.is_none() || observed.refused.contains_key(what);
+    if settles(&visibility, PERMISSION) && settles(&deploys, DEPLOYMENT) {
+        changes.extend(surplus(observed, deploys.as_ref()));
     }
     changes.extend(deploys.into_iter().chain(visibility));
     Plan { changes, status: Some(status), notices, next }
@@ -195,12 +196,19 @@ fn marks(observed: &ObservedFineTune, status: &FineTuneStatus) -> Vec<Change> {
         .collect()
 }
 
-/// Deletes the checkpoints the policy no longer keeps.
-fn surplus(observed: &ObservedFineTune) -> impl Iterator<Item = Change> {
+/// Deletes the checkpoints the policy no longer keeps, but for one that is to be deployed.
+fn surplus(observed: &ObservedFineTune, deploys: Option<&Change>) -> Vec<Change> {
     let policy = &observed.fine_tune.spec.checkpoints;
-    retention::surplus(&observed.checkpoints, policy, &observed.used_checkpoints)
+    let mut used = observed.used_checkpoints.clone();
+    used.extend(match deploys {
+        Some(Change::CreateOnce(Child::Served(wanted))) => Some(wanted.spec.checkpoint.name.clone()),
+        Some(Change::Redeploy(wanted)) => Some(wanted.checkpoint.clone()),
+        _ => None,
+    });
+    retention::surplus(&observed.checkpoints, policy, &used)
         .into_iter()
         .map(|checkpoint| Change::Delete(ChildReference::of(ChildKind::Checkpoint, &checkpoint.metadata)))
+        .collect()
 }
 
 /// What the desired state asks of pods that still run.

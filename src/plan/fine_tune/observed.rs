@@ -55,6 +55,8 @@ pub struct ObservedFineTune {
     pub namespace_terminating: bool,
     /// What was to be made a moment ago, kind and name, and exists already as somebody else's.
     pub name_taken: Option<String>,
+    /// What it is to have beside it and the API server refused, and why; found out by trying.
+    pub refused: BTreeMap<&'static str, String>,
 }
 
 impl ObservedFineTune {

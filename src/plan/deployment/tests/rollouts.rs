@@ -126,7 +126,10 @@ fn what_still_serves_is_scaled_beside_a_write_that_is_refused() {
     world.refusal = Some(problem);
     let plan = look(&world);
     assert!(matches!(plan.changes[..], [Change::Scale { replicas: 2, .. }]), "{:?}", plan.changes);
-    assert!(plan.changes.iter().all(Change::is_aside), "that it is refused must not keep the status from being told");
+    assert!(
+        plan.changes.iter().all(|change| change.aside().is_some()),
+        "that it is refused must not keep the status from being told"
+    );
 }
 
 #[test]
@@ -165,7 +168,7 @@ fn a_gateway_leads_to_every_model_under_a_path_of_its_own() {
     world.route = Route::Known(None);
     let first = plan(&world, &with_gateway(), now());
     let made = first.changes.iter().find_map(|change| match change {
-        Change::Apply { child: Child::Route(route), uid: None } => Some(route),
+        Change::Apply { child: Child::Route(route), known: None } => Some(route),
         _ => None,
     });
     let spec = serde_json::to_value(&made.unwrap().spec).unwrap();

@@ -240,6 +240,28 @@ fn a_deployment_of_somebody_else_is_not_touched_and_that_is_said() {
 }
 
 #[test]
+fn a_refused_deployment_is_told_and_holds_nothing_of_the_run_back() {
+    let mut world = wishing(json!({"checkpoint": "Best"}));
+    edit(&mut world, |run| run.spec.checkpoints.keep_last = Some(1));
+    for (number, loss) in [(10, "3.0"), (20, "1.0"), (30, "2.0")] {
+        save(&mut world, number, loss);
+    }
+    let is_surplus = |plan: &Plan<_>, name: &str| {
+        plan.changes.iter().any(|change| matches!(change, Change::Delete(gone) if gone.name == name))
+    };
+    let unknown = plan(&world, &settings(), now());
+    assert!(!is_surplus(&unknown, "a-step-10"), "what is deployed is settled first");
+    world.refused = [(DEPLOYMENT, "cannot write create Deployment a: denied by policy".to_owned())].into();
+    let refused = plan(&world, &settings(), now());
+    assert!(refused.changes.iter().any(|change| change.aside() == Some(DEPLOYMENT)), "it is tried again");
+    assert!(is_surplus(&refused, "a-step-10") && !is_surplus(&refused, "a-step-20"), "{:?}", refused.changes);
+    let conditions = refused.status.unwrap().conditions;
+    let said = condition::find(&conditions, condition::DEPLOYED).unwrap();
+    assert_eq!((said.status.as_str(), said.reason.as_str()), ("False", "Refused"));
+    assert!(said.message.ends_with("denied by policy"));
+}
+
+#[test]
 fn a_run_on_its_way_out_takes_its_deployment_along_before_its_checkpoints() {
     let mut world = wishing(json!({}));
     save(&mut world, 10, "1.0");
