@@ -48,6 +48,34 @@ async fn who_is_not_permitted_gets_nothing_and_is_told_whom_to_ask() {
 }
 
 #[tokio::test]
+async fn a_permission_that_is_not_known_everywhere_yet_is_waited_for() {
+    let place = Place::new();
+    let exporter = place.export(true).await;
+    place.refuse(2);
+    let to = place.root.path().join("weights");
+    let (code, said) = place.fetch_doubting(&exporter, &to, 60).await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said.matches("which may pass").count(), 2, "{said}");
+    assert_eq!(place::files(&to), place::files(&place.checkpoint()));
+}
+
+#[tokio::test]
+async fn of_a_checkpoint_whose_folder_is_gone_that_is_said_and_nothing_is_made_in_its_place() {
+    let place = Place::new();
+    let (code, said) = place.look(&["checkpoint-4", "checkpoint-4.finetune.json"]);
+    assert_eq!((code, said.as_str()), (0, ""));
+    let before = place::files(place.root.path());
+    for (missing, beside) in [("runs/checkpoint-9", "checkpoint-4"), ("checkpoint-9.finetune.json", "checkpoint-4.finetune.json")]
+    {
+        let (code, said) = place.look(&["checkpoint-4", missing]);
+        assert_eq!(code, 78, "{said}");
+        assert!(said.contains(&format!("/{missing} does not exist; beside it are: ")) && said.contains(beside), "{said}");
+        assert!(said.contains("CheckpointInvalid"), "{said}");
+    }
+    assert_eq!(place::files(place.root.path()), before);
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_never_served_and_a_half_one_is_taken_up_where_it_ended() {
     let place = Place::new();
     let exporter = place.export(true).await;

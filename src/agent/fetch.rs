@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::time::{Instant, sleep};
 
 use super::check;
 use super::inputs::{self, InputError};
@@ -35,6 +36,9 @@ pub struct Arguments {
     /// Seconds without a byte after which a shared checkpoint is given up.
     #[arg(long, default_value_t = 600, hide = true)]
     pub patience: u64,
+    /// Seconds until a refusal is believed: a key or permission made a moment ago is not known everywhere yet.
+    #[arg(long, default_value_t = 60, hide = true)]
+    pub doubt: u64,
 }
 
 /// How the exporter of a shared checkpoint is reached.
@@ -43,6 +47,7 @@ struct Connection {
     authority: String,
     exporter: Option<SocketAddr>,
     patience: Duration,
+    doubt: Duration,
 }
 
 impl Connection {
@@ -52,6 +57,7 @@ impl Connection {
             authority: std::env::var(env::REPORT_CA).unwrap_or_default(),
             exporter: arguments.exporter,
             patience: Duration::from_secs(arguments.patience),
+            doubt: Duration::from_secs(arguments.doubt),
         }
     }
 }
@@ -80,13 +86,13 @@ async fn fetch(config: &FetchConfig, connection: &Connection) -> Result<(), Prep
     let mut inputs: Vec<_> = base.chain([(Role::Weights, &config.weights)]).collect();
     inputs.sort_by_key(|(_, input)| matches!(input, Input::Download { .. }));
     for (role, input) in inputs {
-        let usable = inputs::make_usable(input, role.name()).await;
+        let usable = doubtfully(connection.doubt, may_be_young, || inputs::make_usable(input, role.name())).await;
         usable.map_err(|source| PrepareError::Input { role, source })?;
     }
     if let Input::Shared { checkpoint, to, field } = &config.weights {
         let digest = config.digest.as_deref().unwrap_or_default();
         let wanted = Wanted { checkpoint, digest, to: Path::new(to), field };
-        let had = shared::get(&wanted, connection).await;
+        let had = doubtfully(connection.doubt, may_be_young, || shared::get(&wanted, connection)).await;
         had.map_err(|source| PrepareError::Input { role: Role::Weights, source })?;
     }
     if let (Input::Download { store, to, field }, Some(digest)) = (&config.weights, &config.digest) {
@@ -94,7 +100,8 @@ async fn fetch(config: &FetchConfig, connection: &Connection) -> Result<(), Prep
             |source| PrepareError::Input { role: Role::Weights, source: InputError::Store { field: field.clone(), source } };
         let (parent, name) = beside(store).ok_or_else(|| failed(StoreError::Nothing { uri: store.uri.clone() }))?;
         let bucket = Bucket::open(&parent).map_err(failed)?;
-        let problem = verify(&bucket, &name, Path::new(to), digest).await.map_err(failed)?;
+        let problem = doubtfully(connection.doubt, is_young, || verify(&bucket, &name, Path::new(to), digest)).await;
+        let problem = problem.map_err(failed)?;
         if let Some(problem) = problem {
             let (label, field) = (store.uri.clone(), field.clone());
             return Err(PrepareError::Input { role: Role::Weights, source: InputError::Damaged { label, field, problem } });
@@ -102,6 +109,40 @@ async fn fetch(config: &FetchConfig, connection: &Connection) -> Result<(), Prep
     }
     tracing::info!("everything the server needs is there");
     Ok(())
+}
+
+/// Asks again for as long as what it is told is `doubtful` and that has not lasted for `doubt`.
+async fn doubtfully<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    doubt: Duration,
+    doubtful: impl Fn(&E) -> bool,
+    ask: impl Fn() -> F,
+) -> Result<T, E> {
+    let (mut since, mut pause) = (None, doubt / 32);
+    loop {
+        let error = match ask().await {
+            Err(error) if doubtful(&error) => error,
+            done => return done,
+        };
+        let begin: Instant = *since.get_or_insert_with(Instant::now);
+        if begin.elapsed() + pause >= doubt {
+            return Err(error);
+        }
+        tracing::warn!(%error, "refused, which may pass: asking again");
+        sleep(pause).await;
+        pause = (pause * 2).min(doubt / 6);
+    }
+}
+
+/// Whether a refusal may be one of something that is not known everywhere yet: a key, a bucket, files or a permission.
+const fn may_be_young(error: &InputError) -> bool {
+    match error {
+        InputError::Store { source, .. } => is_young(source),
+        error => matches!(error, InputError::NotPermitted { .. }),
+    }
+}
+
+const fn is_young(error: &StoreError) -> bool {
+    matches!(error, StoreError::AccessDenied { .. } | StoreError::NoBucket { .. } | StoreError::Nothing { .. })
 }
 
 /// The prefix that holds a folder, and the folder's name: its manifest lies beside it.
@@ -188,6 +229,38 @@ mod tests {
         assert!(verify(&empty, "checkpoint-5", &dir, &digest).await.unwrap().is_some());
     }
 
+    /// How often is asked, and how it ends, when the first `refused` answers are `error`.
+    async fn asks(refused: u32, error: fn() -> InputError) -> (u32, Option<String>) {
+        let asked = std::cell::Cell::new(0);
+        let ask = || {
+            asked.set(asked.get() + 1);
+            let answer = if asked.get() <= refused { Err(error()) } else { Ok(()) };
+            async move { answer }
+        };
+        let ended = doubtfully(Duration::from_millis(320), may_be_young, ask).await;
+        (asked.get(), ended.err().map(|error| error.to_string()))
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_believed_when_it_has_lasted_and_what_no_time_mends_at_once() {
+        let store = |source| InputError::Store { field: "spec.checkpoint".into(), source };
+        let uri = || "s3://b/x".to_owned();
+        let denied = || InputError::Store {
+            field: "f".into(),
+            source: StoreError::AccessDenied { uri: "s3://b/x".into(), problem: "InvalidAccessKeyId".into() },
+        };
+        assert_eq!(asks(3, denied).await, (4, None), "a key that was made a moment ago");
+        let (asked, said) = asks(u32::MAX, denied).await;
+        assert!((2..20).contains(&asked) && said.unwrap().contains("InvalidAccessKeyId"), "{asked}");
+        assert!(may_be_young(&InputError::NotPermitted { field: String::new(), problem: String::new() }));
+        assert!(may_be_young(&store(StoreError::Nothing { uri: uri() })));
+        let no_key = || InputError::Store {
+            field: "f".into(),
+            source: StoreError::NoCredentials { uri: "s3://b/x".into(), variable: "AWS_ACCESS_KEY_ID".into() },
+        };
+        assert_eq!(asks(u32::MAX, no_key).await.0, 1);
+    }
+
     #[tokio::test]
     async fn what_is_missing_on_a_volume_is_the_users_to_mend() {
         let weights = Input::Path {
@@ -195,7 +268,7 @@ mod tests {
             label: "volume://none/x".into(),
             field: "spec.checkpoint".into(),
         };
-        let arguments = Arguments { termination_log: "".into(), token: "".into(), exporter: None, patience: 0 };
+        let arguments = Arguments { termination_log: "".into(), token: "".into(), exporter: None, patience: 0, doubt: 0 };
         let connection = Connection::new(&arguments);
         let error = fetch(&FetchConfig { weights, digest: None, base_model: None }, &connection).await.unwrap_err();
         let failure = failure::of(&error);

@@ -111,8 +111,16 @@ impl InputError {
 /// # Errors
 /// Why it cannot be used, naming field and place.
 pub async fn make_usable(input: &Input, what: &str) -> Result<(), InputError> {
+    make_usable_below(input, Path::new(paths::VOLUMES), what).await
+}
+
+/// The same where claims are mounted below `volumes`.
+///
+/// # Errors
+/// Why it cannot be used, naming field and place.
+pub async fn make_usable_below(input: &Input, volumes: &Path, what: &str) -> Result<(), InputError> {
     match input {
-        Input::Path { path, label, field } => look(Path::new(path), Path::new(paths::VOLUMES), (label, field)).await,
+        Input::Path { path, label, field } => look(Path::new(path), volumes, (label, field)).await,
         Input::Download { store, to, field } => {
             let failed = |source| InputError::Store { field: field.clone(), source };
             let bucket = Bucket::open(store).map_err(failed)?;

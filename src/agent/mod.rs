@@ -8,6 +8,7 @@ pub mod export;
 pub mod fetch;
 pub mod import;
 pub mod inputs;
+pub mod look;
 pub mod parameters;
 pub mod prepare;
 pub mod remove;
@@ -40,6 +41,8 @@ pub enum Command {
     Import(import::Arguments),
     /// Init container of a serving pod: get weights and base model, and compare them with what was recorded
     Fetch(fetch::Arguments),
+    /// Init container of the pod that hands a checkpoint out: say whether its files are there
+    Look(look::Arguments),
     /// Hand one checkpoint out to who has a capability for it
     Export(export::Arguments),
     /// Sidecar of a serving pod: say whether the server serves the model
@@ -61,6 +64,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Collect(arguments) => collect::run(&arguments).await,
         Command::Import(arguments) => import::run(&arguments).await,
         Command::Fetch(arguments) => fetch::run(&arguments).await,
+        Command::Look(arguments) => look::run(&arguments).await,
         Command::Export(arguments) => export::run(&arguments).await,
         Command::Serve(arguments) => serve::run(&arguments).await,
         Command::Delete(arguments) => remove::run(&arguments).await,

@@ -28,6 +28,10 @@ use k8s_openapi::{
 
 /// Name of the container.
 const EXPORT: &str = "export";
+/// Name of the container that runs before it.
+const LOOK: &str = "look";
+/// Name of the volume the files lie on.
+const SOURCE: &str = "source";
 
 /// Makes exporter and Service when the first permitted Deployment of another namespace asks for the checkpoint, and removes them after the last.
 pub fn writes(observed: &ObservedCheckpoint, settings: &Settings) -> Vec<Change> {
@@ -101,15 +105,47 @@ fn spec(checkpoint: &Checkpoint, settings: &Settings) -> apps::DeploymentSpec {
 }
 
 fn pod_spec(checkpoint: &Checkpoint, settings: &Settings) -> corev1::PodSpec {
-    let claim = checkpoint.spec.storage.volume.as_ref().map(|volume| volumes::claim_volume("source", &volume.claim_name));
+    let claim =
+        checkpoint.spec.storage.volume.as_ref().map(|volume| read_only(volumes::claim_volume(SOURCE, &volume.claim_name)));
     corev1::PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         security_context: Some(pod::security(pod::USER)),
+        init_containers: look(checkpoint, settings).map(|container| vec![container]),
         containers: vec![container(checkpoint, settings)],
         volumes: Some(claim.into_iter().chain([volumes::token(), volumes::scratch("tmp")]).collect()),
         ..corev1::PodSpec::default()
     }
+}
+
+/// Says what is missing on the volume. Whatever of it a container is to see alone, Kubernetes would make where it is not there, in a volume that
+/// is somebody's: so this one runs before, and sees the volume as it is.
+fn look(checkpoint: &Checkpoint, settings: &Settings) -> Option<corev1::Container> {
+    let volume = checkpoint.spec.storage.volume.as_ref()?;
+    let root = format!("{}/{}", paths::VOLUMES, volume.claim_name);
+    let all = [Some(volume.path.trim_matches('/').to_owned()), manifest(checkpoint)];
+    let flags = all.into_iter().flatten().flat_map(|path| ["--path".to_owned(), format!("{root}/{path}")]);
+    let whole = corev1::VolumeMount { read_only: Some(true), ..volumes::mount(SOURCE, &root) };
+    Some(corev1::Container {
+        name: LOOK.into(),
+        args: Some(words(&["agent", "look"]).into_iter().chain(flags).collect()),
+        volume_mounts: Some(vec![whole]),
+        ..agent(settings)
+    })
+}
+
+/// Where the manifest lies: only beside what a run has saved there is certainly one.
+fn manifest(checkpoint: &Checkpoint) -> Option<String> {
+    let path = checkpoint.spec.storage.volume.as_ref()?.path.trim_matches('/');
+    (checkpoint.spec.fine_tune.is_some() && !path.is_empty()).then(|| format!("{path}{MANIFEST_SUFFIX}"))
+}
+
+/// A claim that nothing is written to, not even by the node: where the volume can be mounted so, no missing folder is ever made in it.
+fn read_only(mut volume: corev1::Volume) -> corev1::Volume {
+    if let Some(claim) = &mut volume.persistent_volume_claim {
+        claim.read_only = Some(true);
+    }
+    volume
 }
 
 fn container(checkpoint: &Checkpoint, settings: &Settings) -> corev1::Container {
@@ -118,13 +154,11 @@ fn container(checkpoint: &Checkpoint, settings: &Settings) -> corev1::Container 
     let mut mounts = vec![volumes::token_mount(), volumes::mount("tmp", "/tmp")];
     let store = checkpoint.spec.storage.object_store.as_ref();
     if let Some(volume) = &checkpoint.spec.storage.volume {
-        let path = volume.path.trim_matches('/');
         args.extend(words(&["--dir", paths::CHECKPOINT]));
-        mounts.push(only(path, paths::CHECKPOINT));
-        // Only beside what a run has saved there is certainly one.
-        if checkpoint.spec.fine_tune.is_some() && !path.is_empty() {
+        mounts.push(only(volume.path.trim_matches('/'), paths::CHECKPOINT));
+        if let Some(manifest) = manifest(checkpoint) {
             args.extend(words(&["--manifest", paths::MANIFEST]));
-            mounts.push(only(&format!("{path}{MANIFEST_SUFFIX}"), paths::MANIFEST));
+            mounts.push(only(&manifest, paths::MANIFEST));
         }
     } else if let Some(store) = store {
         args.extend(store_flags(store));
@@ -152,7 +186,7 @@ fn container(checkpoint: &Checkpoint, settings: &Settings) -> corev1::Container 
 /// One path of the claim and nothing beside it, to read.
 fn only(path: &str, at: &str) -> corev1::VolumeMount {
     let sub_path = (!path.is_empty()).then(|| path.to_owned());
-    corev1::VolumeMount { read_only: Some(true), sub_path, ..volumes::mount("source", at) }
+    corev1::VolumeMount { read_only: Some(true), sub_path, ..volumes::mount(SOURCE, at) }
 }
 
 fn service(checkpoint: &Checkpoint) -> corev1::Service {

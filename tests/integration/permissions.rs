@@ -290,7 +290,7 @@ impl Files {
         let config = FetchConfig { weights, digest: Some(self.digest.clone()), base_model: None };
         let words = self.token("termination-log", "");
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_finetune-operator"));
-        command.args(["agent", "fetch", "--patience", "30", "--exporter", &exporter.address, "--token"]);
+        command.args(["agent", "fetch", "--patience", "30", "--doubt", "0", "--exporter", &exporter.address, "--token"]);
         command.arg(self.token("fetch-token", token)).arg("--termination-log").arg(&words);
         command.env(env::FETCH_CONFIG, serde_json::to_string(&config).unwrap());
         for name in [env::REPORT_URL, env::REPORT_CA] {

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::http::StatusCode;
@@ -39,7 +39,7 @@ pub struct Place {
     pub authority: Authority,
     pub digest: String,
     door: String,
-    permitted: Arc<AtomicBool>,
+    refusals: Arc<AtomicU32>,
 }
 
 /// A running `agent export`; ends with the test.
@@ -82,9 +82,9 @@ impl Place {
         std::fs::write(root.path().join(manifest_name(NAME)), manifest.to_json().unwrap()).unwrap();
         std::fs::write(root.path().join("token"), "pod").unwrap();
         let authority = Authority::generate(Timestamp::now()).unwrap();
-        let permitted = Arc::new(AtomicBool::new(true));
-        let door = door(&authority, Arc::clone(&permitted));
-        Self { root, authority, digest: manifest.digest, door, permitted }
+        let refusals = Arc::new(AtomicU32::new(0));
+        let door = door(&authority, Arc::clone(&refusals));
+        Self { root, authority, digest: manifest.digest, door, refusals }
     }
 
     /// The directory of the checkpoint.
@@ -94,7 +94,12 @@ impl Place {
 
     /// From now on the controller refuses.
     pub fn revoke(&self) {
-        self.permitted.store(false, Ordering::Relaxed);
+        self.refuse(u32::MAX);
+    }
+
+    /// The controller refuses so many times.
+    pub fn refuse(&self, times: u32) {
+        self.refusals.store(times, Ordering::Relaxed);
     }
 
     /// A good capability.
@@ -138,19 +143,47 @@ impl Place {
 
     /// Runs `agent fetch` to its end: its code, and what it leaves for Kubernetes.
     pub async fn fetch(&self, exporter: &Exporter, to: &Path) -> (i32, String) {
+        self.fetch_doubting(exporter, to, 0).await
+    }
+
+    /// The same, where a refusal is believed only after so many seconds.
+    pub async fn fetch_doubting(&self, exporter: &Exporter, to: &Path, doubt: u32) -> (i32, String) {
         let weights =
             Input::Shared { checkpoint: CHECKPOINT.into(), to: to.display().to_string(), field: "spec.checkpoint".into() };
         let config = FetchConfig { weights, digest: Some(self.digest.clone()), base_model: None };
         let words = self.root.path().join("termination-log");
         std::fs::write(&words, "").unwrap();
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_finetune-operator"));
-        command.args(["agent", "fetch", "--patience", "20", "--exporter", &exporter.address.to_string(), "--token"]);
+        command.args([
+            "agent",
+            "fetch",
+            "--patience",
+            "20",
+            "--doubt",
+            &doubt.to_string(),
+            "--exporter",
+            &exporter.address.to_string(),
+            "--token",
+        ]);
         command.arg(self.root.path().join("token")).arg("--termination-log").arg(&words);
         command.env(env::FETCH_CONFIG, serde_json::to_string(&config).unwrap());
         command.env(env::REPORT_URL, &self.door).env(env::REPORT_CA, &self.authority.ca_pem);
         let ended = command.output().await.unwrap();
         let said = std::fs::read_to_string(&words).unwrap();
         (ended.status.code().unwrap(), said + &String::from_utf8_lossy(&ended.stderr))
+    }
+
+    /// Runs `agent look` for paths on the volume: its code, and what it leaves for Kubernetes.
+    pub fn look(&self, paths: &[&str]) -> (i32, String) {
+        let words = tempfile::NamedTempFile::new().unwrap();
+        let (volume, volumes) = (self.root.path(), self.root.path().parent().unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_finetune-operator"));
+        command.args(["agent", "look", "--volumes"]).arg(volumes).arg("--termination-log").arg(words.path());
+        for path in paths {
+            command.arg("--path").arg(volume.join(path));
+        }
+        let ended = command.output().unwrap();
+        (ended.status.code().unwrap(), std::fs::read_to_string(words.path()).unwrap())
     }
 
     /// Asks for a path exactly as it is written.
@@ -203,7 +236,7 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> 
 }
 
 /// Stands where the report server does: whether a pod is permitted is the flag, all it hands out is the authority's.
-fn door(authority: &Authority, permitted: Arc<AtomicBool>) -> String {
+fn door(authority: &Authority, refusals: Arc<AtomicU32>) -> String {
     let for_exporters = authority.clone();
     let certificate = move || {
         let made = for_exporters.exporter(HOST, Timestamp::now()).unwrap();
@@ -211,7 +244,9 @@ fn door(authority: &Authority, permitted: Arc<AtomicBool>) -> String {
     };
     let signer = authority.clone();
     let capability = move || {
-        let answer = if permitted.load(Ordering::Relaxed) {
+        let left = refusals.load(Ordering::Relaxed);
+        refusals.store(left.saturating_sub(u32::from(left < u32::MAX)), Ordering::Relaxed);
+        let answer = if left == 0 {
             // The port is that of `--exporter`.
             Json(signer.capability(format!("https://{HOST}"), &grant(), Timestamp::now()).unwrap()).into_response()
         } else {

@@ -89,7 +89,7 @@ mod tests {
         let uses = Uses::<FineTune>::default();
         let user = || ObjectRef::new("a").within("ns");
         let named = |names: &[&str]| names.iter().map(|name| ("ns".to_owned(), (*name).to_owned())).collect::<BTreeSet<_>>();
-        let mut note = |names: &[&str]| uses.note(user(), named(names)).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+        let note = |names: &[&str]| uses.note(user(), named(names)).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
         assert_eq!(note(&["one"]), Vec::<String>::new());
         assert_eq!(note(&["one", "two"]), Vec::<String>::new());
         assert_eq!(note(&["two"]), ["one"]);

@@ -94,6 +94,18 @@ fn it_sees_the_files_of_its_checkpoint_alone_and_holds_no_credential_of_the_clus
     let paths: Vec<_> = of_claim.iter().map(|mount| mount.sub_path.as_deref().unwrap()).collect();
     assert_eq!(paths, ["bot-1/lineage-1/checkpoint-5", "bot-1/lineage-1/checkpoint-5.finetune.json"]);
     assert!(of_claim.iter().all(|mount| mount.read_only == Some(true)));
+    let claim = pod.volumes.iter().flatten().find_map(|volume| volume.persistent_volume_claim.as_ref()).unwrap();
+    assert_eq!(claim.read_only, Some(true), "a node makes what a container is to see and is not there");
+    let look = &pod.init_containers.as_ref().unwrap()[0];
+    let words = look.args.as_ref().unwrap().join(" ");
+    let root = format!("/finetune/volumes/{}", claim.claim_name);
+    for path in paths {
+        assert!(words.contains(&format!("--path {root}/{path}")), "{words}");
+    }
+    let mounts = look.volume_mounts.as_ref().unwrap();
+    assert!(
+        matches!(&mounts[..], [whole] if whole.sub_path.is_none() && whole.read_only == Some(true) && whole.mount_path == root)
+    );
     assert_eq!(pod.automount_service_account_token, Some(false));
     let security = pod.containers[0].security_context.clone().unwrap();
     assert_eq!((security.read_only_root_filesystem, security.allow_privilege_escalation), (Some(true), Some(false)));
@@ -106,6 +118,7 @@ fn of_an_import_no_manifest_is_expected_beside_it() {
     Arc::make_mut(&mut observed.checkpoint).spec.fine_tune = None;
     let pod = made(&look(&observed)).spec.unwrap().template.spec.unwrap();
     assert!(!pod.containers[0].args.as_ref().unwrap().contains(&"--manifest".to_owned()));
+    assert!(!pod.init_containers.unwrap()[0].args.as_ref().unwrap().join(" ").contains(".finetune.json"));
 }
 
 #[test]
@@ -117,6 +130,7 @@ fn a_store_is_read_with_the_credentials_of_the_owner() {
     let args = container.args.as_ref().unwrap().join(" ");
     assert!(args.contains("--store-uri s3://bucket/bot/checkpoint-5 --store-endpoint http://s3:9000"), "{args}");
     assert_eq!(container.env_from.as_ref().unwrap()[0].secret_ref.as_ref().unwrap().name, "keys");
+    assert!(pod.init_containers.is_none());
     assert!(!pod.volumes.unwrap().iter().any(|volume| volume.persistent_volume_claim.is_some()));
 }
 

@@ -59,7 +59,9 @@ fn stands(world: &mut ObservedFineTune, phase: DeploymentPhase, failure: Option<
 
 /// A pod of that checkpoint whose server was started again so often, and is in that state.
 fn server(checkpoint: &str, restarts: i32, state: Value) -> Arc<corev1::Pod> {
-    let server = json!({"name": "server", "image": "", "imageID": "", "ready": false, "restartCount": restarts, "state": state});
+    let last = (restarts > 0).then(|| json!({"terminated": {"exitCode": 1}}));
+    let server = json!({"name": "server", "image": "", "imageID": "", "ready": false, "restartCount": restarts, "state": state,
+        "lastState": last});
     object(json!({
         "metadata": {"name": "p", "annotations": {names::CHECKPOINT: checkpoint}}, "status": {"containerStatuses": [server]},
     }))
