@@ -22,6 +22,8 @@ mod inputs;
 mod nodes;
 mod permissions;
 mod queue;
+mod refusals;
+mod retention;
 mod rollouts;
 mod run;
 mod schema;

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1, events::v1 as events};
+use k8s_openapi::api::{apps::v1 as apps, core::v1 as corev1, events::v1 as events, policy::v1 as policy};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -128,9 +128,12 @@ async fn a_permission_opens_a_checkpoint_and_its_end_tears_down_what_served_it()
         let owners = exporter.owner_references();
         assert!(owners.len() == 1 && owners[0].kind == "Checkpoint" && Some(&owners[0].uid) == shared.metadata.uid.as_ref());
 
+        deployments.patch("bot", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 2}}))).await.unwrap();
+        let budget = until(&user.api::<policy::PodDisruptionBudget>(), "bot", "it has a budget", |_| true).await;
         revoke(&owner, "granted").await;
         let refused = until_refused(&user).await;
         until_torn_down(&user, &workload).await;
+        until_gone(&user.api(), &budget).await;
         until_gone(&owner.api(), &exporter).await;
         let failure = refused.status.unwrap().failure.unwrap();
         assert_eq!(failure.reason, "NotPermitted");

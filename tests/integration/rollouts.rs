@@ -20,6 +20,7 @@ use crate::{
     harness::{
         Agent, Sandbox,
         agent::so_far,
+        audit::of_operator,
         cluster::{ADMIN, setting},
         in_sandbox,
         wait::{list, until, until_gone, until_some},
@@ -174,6 +175,54 @@ async fn kubectl_and_an_autoscaler_scale_it_and_several_replicas_have_a_budget()
         until_gone(&budgets, &budget).await;
         kubectl(&sandbox, &["scale", NAME, "--replicas=1"]).await;
         assert_eq!(until_serving(&sandbox).await.status.unwrap().ready_replicas, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: run hack/test/integration.sh"]
+async fn what_serves_is_scaled_while_the_checkpoint_that_comes_next_is_away() {
+    in_sandbox(|sandbox| async move {
+        checkpoint(&sandbox, "first").await;
+        serve(&sandbox, "first").await;
+        until_serving(&sandbox).await;
+        edit(&sandbox, json!({"checkpoint": {"name": "away"}})).await;
+        until_reason(&sandbox, "CheckpointNotFound").await;
+        kubectl(&sandbox, &["scale", "deployments.finetune.dev/bot", "--replicas=2"]).await;
+        let scaled = until(&sandbox.api::<ModelDeployment>(), "bot", "two serve", |bot| {
+            bot.status.as_ref().is_some_and(|status| status.ready_replicas == 2)
+        })
+        .await;
+        let status = scaled.status.unwrap();
+        assert_eq!((status.phase, status.checkpoint.unwrap().name.as_str()), (DeploymentPhase::Degraded, "first"));
+        checkpoint(&sandbox, "away").await;
+        assert_eq!(until_serving(&sandbox).await.status.unwrap().ready_replicas, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: run hack/test/integration.sh"]
+async fn what_others_do_to_the_workload_is_put_right_each_time_by_one_write() {
+    in_sandbox(|sandbox| async move {
+        checkpoint(&sandbox, "first").await;
+        serve(&sandbox, "first").await;
+        until_serving(&sandbox).await;
+        let workloads: Api<apps::Deployment> = sandbox.api();
+        for replicas in [3, 4, 3] {
+            let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+            let changed = workloads.patch("bot", &PatchParams::default(), &scale).await.unwrap();
+            until(&workloads, "bot", "there is to be one again", |found| {
+                found.metadata.generation > changed.metadata.generation && found.spec.as_ref().unwrap().replicas == Some(1)
+            })
+            .await;
+        }
+        until_serving(&sandbox).await;
+        let writes = of_operator().into_iter().filter(|request| {
+            let object = &request.object_ref;
+            request.is_mutating() && object.namespace == sandbox.namespace && object.api_group == "apps" && object.name == "bot"
+        });
+        assert_eq!(writes.count(), 4, "one that made it, and one for each change");
     })
     .await;
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use k8s_openapi::{
-    api::{core::v1 as corev1, rbac::v1 as rbac},
+    api::{apps::v1 as apps, core::v1 as corev1, rbac::v1 as rbac},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -25,7 +25,7 @@ use crate::{
         sandbox::with_sandbox,
         wait::{until, until_gone},
     },
-    serving::{checkpoint, serve},
+    serving::{checkpoint, edit, serve, until_reason},
 };
 
 /// What an installation with a Gateway may do beside all else.
@@ -85,7 +85,21 @@ async fn a_gateway_leads_to_the_model_as_soon_as_the_cluster_knows_routes() {
         let service: corev1::Service = sandbox.api().get("bot").await.unwrap();
         let backend = &route.spec.rules[0]["backendRefs"][0];
         assert_eq!((backend["name"].as_str(), backend["port"].as_i64()), (Some("bot"), Some(8000)));
-        assert_eq!(service.spec.unwrap().ports.unwrap()[0].port, 8000);
+        assert_eq!(service.spec.clone().unwrap().ports.unwrap()[0].port, 8000);
+        // What is not permitted leads nowhere, once nothing serves any more.
+        edit(&sandbox, json!({"checkpoint": {"name": "theirs", "namespace": "elsewhere"}})).await;
+        until_reason(&sandbox, "NotPermitted").await;
+        sandbox.api::<apps::Deployment>().delete("bot", &DeleteParams::default()).await.unwrap();
+        until_gone(&sandbox.api(), &route).await;
+        until_gone(&sandbox.api(), &service).await;
+        until(&sandbox.api::<ModelDeployment>(), "bot", "that is said", |bot| {
+            let conditions = bot.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+            condition::find(&conditions, condition::ROUTED).is_some_and(|routed| routed.reason == "NothingServed")
+        })
+        .await;
+        edit(&sandbox, json!({"checkpoint": {"name": "first", "namespace": null}})).await;
+        until_routed(&sandbox, "Routed").await;
+        let route: HttpRoute = sandbox.api().get("bot").await.unwrap();
         sandbox.api::<ModelDeployment>().delete("bot", &DeleteParams::default()).await.unwrap();
         until_gone(&sandbox.api(), &route).await;
         let definitions: Api<CustomResourceDefinition> = Api::all(sandbox.client.clone());
