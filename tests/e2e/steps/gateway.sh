@@ -4,7 +4,9 @@ helm test finetune-operator --namespace finetune-system --timeout 2m >/dev/null 
 pass "the chart's own test: all is ready, and the API server takes a FineTune"
 
 OPENAI_BASE_URL=$("$root/hack/demo/gateway.sh" url)/v1 OPENAI_API_KEY=$("$root/hack/demo/gateway.sh" key)
-export OPENAI_BASE_URL OPENAI_API_KEY
+# The client for Node shares checkpoints with a key of its own only.
+OPENAI_ADMIN_KEY=$OPENAI_API_KEY
+export OPENAI_BASE_URL OPENAI_API_KEY OPENAI_ADMIN_KEY
 clients=$root/target/openai-clients
 mkdir -p "$clients"
 [[ -x $clients/python/bin/python ]] || python3 -m venv "$clients/python"
@@ -19,7 +21,7 @@ answer=$(node "$clients/openai_client.mjs" "${asked[@]}" "$job" "$served") || fa
 pass "the official Node client did the same, and was answered: $answer"
 
 kubectl logs -n finetune-system deployment/finetune-operator-gateway --tail=-1 | grep -qF "$OPENAI_API_KEY" && fail "the key is in the log of the gateway"
-unset OPENAI_BASE_URL OPENAI_API_KEY
+unset OPENAI_BASE_URL OPENAI_API_KEY OPENAI_ADMIN_KEY
 made=$(get finetunes -o json | jq -r '.items[].metadata | select(.annotations["finetune.dev/created-by"] // "" | contains("demo-client")) | .name')
 # shellcheck disable=SC2086
 kubectl delete -n "$ns" finetunes $made --wait --timeout=180s >/dev/null
