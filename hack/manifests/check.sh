@@ -18,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 step() { printf '%s\n' "$*" >&2; }
 
 every_option=(
-  --set 'replicas=2,operator.watchNamespace=a,networkPolicy.enabled=true,serviceMonitor.enabled=true,prometheusRule.enabled=true,grafanaDashboard.enabled=true'
+  --set 'replicas=2,operator.watchNamespaces={a\,b},networkPolicy.enabled=true,serviceMonitor.enabled=true,prometheusRule.enabled=true,grafanaDashboard.enabled=true'
   --set 'gateway.enabled=true,gateway.autoscaling.enabled=true,gateway.ingress.enabled=true,gateway.httpRoute.enabled=true'
   --set 'extraObjects[0].apiVersion=v1,extraObjects[0].kind=ConfigMap,extraObjects[0].metadata.name=more'
 )
