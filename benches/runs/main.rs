@@ -2,11 +2,12 @@
 //!
 //! Rounds of runs and of plain Jobs with the same pods take turns. Both are acted out the same way: when a pod runs, its agent gets a token,
 //! pauses as often as it saves, and ends the pod. The agents of runs also report. Then other runs are taken through pause, resume, stop and restart, and a checkpoint is
-//! deployed many times.
+//! deployed many times. Before all that, while no operator runs, the REST gateway lists many jobs and makes some.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on stops by panicking")]
 
 mod contract;
+mod gateway;
 #[path = "../../tests/integration/harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the integration tests use the rest")]
 mod harness;
@@ -38,6 +39,7 @@ struct Options {
     runs: usize,
     rounds: usize,
     lives: usize,
+    jobs: usize,
     pause: Duration,
     idle: Duration,
 }
@@ -48,6 +50,7 @@ impl Options {
             runs: variable("RUNS", 100),
             rounds: variable("ROUNDS", 3),
             lives: variable("LIVES", 100),
+            jobs: variable("JOBS", 10_000),
             pause: Duration::from_secs_f64(variable("PAUSE", 20.0)),
             idle: Duration::from_secs(variable("IDLE", 60)),
         }
@@ -71,6 +74,7 @@ struct Seen {
     jobs: Vec<Duration>,
     lives: Vec<lifecycle::Passed>,
     deployed: serving::Deployed,
+    listed: gateway::Listed,
 }
 
 #[tokio::main]
@@ -83,8 +87,9 @@ async fn main() -> ExitCode {
     let client = admin().await;
     let hardware = json!({"gpu": {"count": 0}, "cpu": "100m", "memory": "64Mi", "costPerHour": "3.60"});
     put::<HardwareProfile>(&client, load::HARDWARE, hardware).await;
+    let listed = gateway::measure(options.jobs, &sandbox().await).await;
     let operator = Operator::start().await;
-    let seen = measure(&options, &operator).await;
+    let seen = Seen { listed, ..measure(&options, &operator).await };
     if table::print(&options, &operator, &seen) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::cluster::{AUDIT_LOG, NAMESPACE, OPERATOR, setting};
+use crate::harness::cluster::{ADMIN, AUDIT_LOG, NAMESPACE, OPERATOR, setting};
 
 /// The operator's binary; the one this benchmark was built with when it is not set.
 const BINARY: &str = "FINETUNE_BENCH_OPERATOR";
@@ -42,7 +42,7 @@ impl Usage {
 impl Operator {
     /// Starts it and waits until its watches are complete.
     pub async fn start() -> Self {
-        let binary = std::env::var_os(BINARY).map_or_else(|| env!("CARGO_BIN_EXE_finetune-operator").into(), PathBuf::from);
+        let binary = binary();
         let (http_port, report_port) = (free_port(), free_port());
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-operator.log");
         let log = File::create(&path).unwrap();
@@ -57,12 +57,7 @@ impl Operator {
             .spawn()
             .unwrap();
         let operator = Self { child, binary };
-        let (http, begin) = (reqwest::Client::new(), Instant::now());
-        let url = format!("http://127.0.0.1:{http_port}/readyz");
-        while !http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
-            assert!(begin.elapsed() < START, "the operator does not get ready: see {}", path.display());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until_ready(http_port, &path).await;
         operator
     }
 
@@ -78,6 +73,59 @@ impl Operator {
 }
 
 impl Drop for Operator {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn binary() -> PathBuf {
+    std::env::var_os(BINARY).map_or_else(|| env!("CARGO_BIN_EXE_finetune-operator").into(), PathBuf::from)
+}
+
+async fn until_ready(http_port: u16, log: &Path) {
+    let (http, begin) = (reqwest::Client::new(), Instant::now());
+    let url = format!("http://127.0.0.1:{http_port}/readyz");
+    while !http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+        assert!(begin.elapsed() < START, "it does not get ready: see {}", log.display());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A running REST gateway, as it is run in production but for its ports, log and pace.
+pub struct Gateway {
+    child: Child,
+    /// Where it is reached.
+    pub url: String,
+}
+
+impl Gateway {
+    /// Starts it and waits until it is ready.
+    pub async fn start() -> Self {
+        let (http_port, port) = (free_port(), free_port());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-gateway.log");
+        let log = File::create(&path).unwrap();
+        let child = Command::new(binary())
+            .args(["gateway", "--port", &port.to_string(), "--http-port", &http_port.to_string()])
+            .args(["--rate", "100000", "--burst", "100000"])
+            .env("KUBECONFIG", setting(ADMIN))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let gateway = Self { child, url: format!("http://127.0.0.1:{port}") };
+        until_ready(http_port, &path).await;
+        gateway
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Usage {
+        usage(self.child.id())
+    }
+}
+
+impl Drop for Gateway {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -38,7 +38,8 @@ pub fn print(options: &Options, operator: &Operator, seen: &Seen) -> bool {
     rows.push(row(&label, text, "0 (but for watches and lease)".into(), busy == 0));
     rows.extend(lifecycle::rows(&seen.lives));
     rows.extend(seen.deployed.rows());
-    let met = rows.iter().all(|Row(.., verdict)| *verdict != MISSED);
+    let met = seen.listed.held() && rows.iter().all(|Row(.., verdict)| *verdict != MISSED);
+    rows.extend(seen.listed.rows());
     rows.extend(times(seen));
     let cpu = |usage: Usage| format!("{:.1} ms", per_run(usize::try_from(usage.cpu).unwrap(), runs));
     rows.push(plain("CPU of the operator a run", cpu(seen.usage)));
@@ -59,7 +60,8 @@ pub fn row(name: &str, seen: String, wanted: String, met: bool) -> Row {
     Row(name.to_owned(), seen, wanted, if met { MET } else { MISSED })
 }
 
-fn plain(name: &str, seen: String) -> Row {
+/// A figure without a target.
+pub fn plain(name: &str, seen: String) -> Row {
     Row(name.to_owned(), seen, String::new(), "")
 }
 
@@ -101,8 +103,8 @@ fn apart(counts: &BTreeMap<Share, usize>, runs: usize) -> Vec<Row> {
     all.collect()
 }
 
-/// The median of an odd number of rounds; of an even number the mean of the middle two.
-fn median(times: &[Duration]) -> f64 {
+/// The median, in seconds, of an odd number of rounds; of an even number the mean of the middle two.
+pub fn median(times: &[Duration]) -> f64 {
     let mut times: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
     times.sort_by(f64::total_cmp);
     f64::midpoint(times[(times.len() - 1) / 2], times[times.len() / 2])
