@@ -11,6 +11,7 @@ use super::identity::Identities;
 use super::limits::{self, Rate, Rates};
 use super::metrics::GatewayMetrics;
 use super::observe::observe;
+use super::service::recent::Recent;
 use super::{openai, oxen, strongly};
 
 /// The gateway: what all requests share. It holds no credential.
@@ -20,6 +21,7 @@ pub struct Gateway {
     pub(super) rates: Rates,
     pub(super) running: Arc<Semaphore>,
     pub(super) metrics: GatewayMetrics,
+    pub(super) recent: Recent,
     pub(super) servers: openai::Servers,
 }
 
@@ -38,6 +40,7 @@ impl Gateway {
             rates: Rates::new(rate),
             running: Arc::new(Semaphore::new(limits::REQUESTS)),
             metrics: GatewayMetrics::default(),
+            recent: Recent::default(),
             servers: openai::Servers::new()?,
         })
     }

@@ -15,7 +15,7 @@ use super::app::Gateway;
 use super::errors::{Kind, Refusal};
 use super::identity::{CallerKey, Credential, Identity, project};
 use super::limits;
-use super::service::{Session, cluster::Cluster, ids};
+use super::service::{Session, cluster::Cluster, ids, recent::Recent};
 
 /// Where the name of the caller is left for the access log.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,7 @@ pub struct Caller {
     identity: Arc<Identity>,
     client: Client,
     key: CallerKey,
+    recent: Recent,
 }
 
 impl Caller {
@@ -35,7 +36,8 @@ impl Caller {
     /// The project cannot be one.
     pub fn within(self, named: Option<&str>) -> Result<Session, Refusal> {
         let project = project(named, &self.identity)?;
-        Ok(Session { cluster: Cluster::new(self.client, project.clone()), identity: self.identity, project, key: self.key })
+        let cluster = Cluster::new(self.client, project.clone());
+        Ok(Session { cluster, identity: self.identity, project, key: self.key, recent: self.recent })
     }
 }
 
@@ -49,7 +51,7 @@ impl FromRequestParts<Gateway> for Caller {
         if let Some(Named(name)) = parts.extensions.get() {
             let _ = name.set(identity.username.clone());
         }
-        Ok(Self { identity, client, key: credential.key })
+        Ok(Self { identity, client, key: credential.key, recent: gateway.recent.clone() })
     }
 }
 

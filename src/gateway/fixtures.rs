@@ -108,7 +108,7 @@ pub(crate) fn around(deployments: Vec<ModelDeployment>) -> Surroundings {
             "spec": {"displayName": "NVIDIA A100 80GB", "gpu": {"count": 2, "memory": "80Gi", "product": "A100"}, "costPerHour": "3.60"},
         }),
     );
-    Surroundings { now: Timestamp::UNIX_EPOCH, runtimes: vec![runtime], hardware: vec![profile], deployments }
+    Surroundings { now: Timestamp::UNIX_EPOCH, runtimes: vec![runtime].into(), hardware: vec![profile].into(), deployments }
 }
 
 /// The keys of an object, sorted.

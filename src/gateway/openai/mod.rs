@@ -79,7 +79,7 @@ async fn retrieve(session: Session, Path(id): Path<String>) -> Answer {
 }
 
 async fn described(session: &Session, run: &FineTune) -> Answer {
-    Ok(Json(job::job(run, &runs::surroundings(session).await?)))
+    Ok(Json(job::job(run, &runs::surroundings_of(session, run).await?)))
 }
 
 async fn cancel(session: Session, Path(id): Path<String>, asked: Asked) -> Answer {

@@ -76,7 +76,7 @@ async fn create(
     let key = idempotency_key(&headers)?;
     let new = create::new_run(said.value, &place.repository, key, said.fingerprint)?;
     let made = creation::create(&session, new).await?;
-    let body = run::enveloped(&run::fine_tune(&made, &runs::surroundings(&session).await?), "resource_created");
+    let body = run::enveloped(&run::fine_tune(&made, &runs::surroundings_of(&session, &made).await?), "resource_created");
     Ok((StatusCode::CREATED, Json(body)))
 }
 

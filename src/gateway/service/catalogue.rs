@@ -1,17 +1,37 @@
 //! What a run may name: base models, scripts, hardware, servers.
 
+use std::sync::Arc;
+
+use k8s_openapi::ClusterResourceScope;
 use kube::{Resource, ResourceExt};
 
 use super::Session;
-use super::cluster::or_nothing;
+use super::cluster::{Kinded, or_nothing};
 use crate::api::{BaseModel, HardwareProfile, ServingRuntime, ServingType, TrainingRuntime, names};
 use crate::gateway::errors::Refusal;
+
+/// The objects of a kind as the caller was shown them a moment ago at most.
+///
+/// # Errors
+/// The caller may not read the catalogue.
+pub async fn recent<K>(session: &Session) -> Result<Arc<Vec<K>>, Refusal>
+where
+    K: Kinded + Resource<Scope = ClusterResourceScope>,
+{
+    session.recent.or_read(session.key, session.cluster.list_global()).await
+}
 
 /// The base model of a name or alias.
 ///
 /// # Errors
 /// The caller may not read the catalogue.
 pub async fn base_model(session: &Session, name: &str) -> Result<Option<BaseModel>, Refusal> {
+    let known = or_nothing(recent::<BaseModel>(session).await)?;
+    let is_meant = |model: &&BaseModel| model.metadata.name.as_deref() == Some(name);
+    let has_alias = |model: &&BaseModel| model.spec.aliases.iter().any(|alias| alias == name);
+    if let Some(model) = known.iter().find(is_meant).or_else(|| known.iter().find(has_alias)) {
+        return Ok(Some(model.clone()));
+    }
     if let Some(model) = session.cluster.get_global::<BaseModel>(name).await? {
         return Ok(Some(model));
     }

@@ -97,13 +97,20 @@ pub struct NewRun {
 /// # Errors
 /// What it names is not there, its parameters are refused, or the caller may not.
 pub async fn create(session: &Session, new: NewRun) -> Result<FineTune, Refusal> {
-    let base_model = catalogue::base_model(session, &new.base_model).await?;
+    let (base_model, known) =
+        futures::try_join!(catalogue::base_model(session, &new.base_model), catalogue::recent::<TrainingRuntime>(session))?;
     let base_model = base_model.ok_or_else(|| no_base_model(&new))?;
-    let runtimes = session.cluster.list_global::<TrainingRuntime>().await?;
-    let runtime = runtime(&runtimes, &new)?;
-    let parameters = checked_parameters(&new, runtime)?;
+    let fits = |runtimes: &[TrainingRuntime]| {
+        let runtime = runtime(runtimes, &new)?;
+        checked_parameters(&new, runtime).map(|parameters| (runtime.clone(), parameters))
+    };
+    let (runtime, parameters) = match fits(&known) {
+        Ok(found) => found,
+        // It may have been mended since: nobody is refused for what was so a moment ago.
+        Err(_) => fits(&session.cluster.list_global::<TrainingRuntime>().await?)?,
+    };
     let dataset = dataset(session, &new).await?;
-    let run = object(session, new, (&base_model, runtime), (dataset, parameters));
+    let run = object(session, new, (&base_model, &runtime), (dataset, parameters));
     match session.cluster.create(&run).await? {
         Some(created) => Ok(created),
         None => same_as_before(session, &run).await,

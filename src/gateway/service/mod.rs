@@ -13,6 +13,7 @@ pub mod logs;
 pub mod parameters;
 pub mod permissions;
 pub mod query;
+pub mod recent;
 pub mod runs;
 pub mod sources;
 pub mod standing;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use super::identity::{CallerKey, Identity};
 use cluster::Cluster;
+use recent::Recent;
 
 /// Annotation: what the create called the training data, where it was resolved to a place.
 pub const TRAINING_FILE: &str = "finetune.dev/training-file";
@@ -43,4 +45,6 @@ pub struct Session {
     pub project: String,
     /// What stands for the caller where something is remembered.
     pub key: CallerKey,
+    /// What callers read of the catalogue a moment ago.
+    pub recent: Recent,
 }

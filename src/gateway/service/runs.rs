@@ -1,5 +1,7 @@
 //! Reading runs, and what their description needs beside them.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -68,9 +70,9 @@ pub struct Surroundings {
     /// The moment of the description.
     pub now: Timestamp,
     /// The scripts.
-    pub runtimes: Vec<TrainingRuntime>,
+    pub runtimes: Arc<Vec<TrainingRuntime>>,
     /// The hardware.
-    pub hardware: Vec<HardwareProfile>,
+    pub hardware: Arc<Vec<HardwareProfile>>,
     /// What is served in the project.
     pub deployments: Vec<ModelDeployment>,
 }
@@ -80,11 +82,23 @@ pub struct Surroundings {
 /// # Errors
 /// The API server does not answer.
 pub async fn surroundings(session: &Session) -> Result<Surroundings, Refusal> {
-    let runtimes = catalogue::runtimes(session);
-    let hardware = async { or_nothing(catalogue::hardware(session).await) };
     let deployments = async { or_nothing(session.cluster.list(&Selection::default()).await) };
-    let (runtimes, hardware, deployments) = futures::try_join!(runtimes, hardware, deployments)?;
-    Ok(Surroundings { now: Timestamp::now(), runtimes, hardware, deployments })
+    let (around, deployments) = futures::try_join!(of_catalogue(session), deployments)?;
+    Ok(Surroundings { deployments, ..around })
+}
+
+/// What lies around one run. Nothing serves what a run saves that has not begun.
+///
+/// # Errors
+/// The API server does not answer.
+pub async fn surroundings_of(session: &Session, run: &FineTune) -> Result<Surroundings, Refusal> {
+    if run.status.is_some() { surroundings(session).await } else { of_catalogue(session).await }
+}
+
+async fn of_catalogue(session: &Session) -> Result<Surroundings, Refusal> {
+    let (runtimes, hardware) = futures::join!(catalogue::recent(session), catalogue::recent(session));
+    let (runtimes, hardware) = (or_nothing(runtimes)?, or_nothing(hardware)?);
+    Ok(Surroundings { now: Timestamp::now(), runtimes, hardware, deployments: Vec::new() })
 }
 
 impl Surroundings {
