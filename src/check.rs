@@ -36,7 +36,9 @@ pub enum Error {
     #[error("cannot find a cluster: run in a pod, or set KUBECONFIG")]
     NoCluster(#[source] kube::Error),
     /// The API server does not take a FineTune.
-    #[error("the API server does not take a FineTune: are the kinds installed (chart value crds.install), and may this account create finetunes?")]
+    #[error(
+        "the API server does not take a FineTune: are the kinds installed (chart value crds.install), and may this account create finetunes?"
+    )]
     Refused(#[source] kube::Error),
 }
 
