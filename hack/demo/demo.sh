@@ -155,23 +155,27 @@ rest() {
 
 finish() {
   step "done"
+  local with='' first
+  # shellcheck disable=SC2016
+  first='export KUBECONFIG=$(make -s kubeconfig) PATH=$(hack/cluster/build.sh --bin):$PATH'
+  [[ -z ${CONTEXT:-} ]] || with=" CONTEXT=$CONTEXT" first="kubectl config use-context $CONTEXT"
   cat <<TEXT
 
 The whole demo took $((SECONDS - begin)) s. Things to type next:
 
-  export KUBECONFIG=\$(make -s kubeconfig) PATH=\$(hack/cluster/build.sh --bin):\$PATH
+  $first
   hack/demo/ask.sh $namespace capitals 'Name the capital of Japan.'
   kubectl -n $namespace describe ft capitals            # conditions, attempts, cost, events
   kubectl -n $namespace get ckpt capitals-step-200 -o yaml
   kubectl -n $namespace get fth capitals -o yaml        # loss history and the last lines of the log
 
-  curl -H "Authorization: Bearer \$(make -s api-key)" "\$(make -s gateway-url)/v1/fine_tuning/jobs"
+  curl -H "Authorization: Bearer \$(make -s api-key$with)" "\$(make -s gateway-url$with)/v1/fine_tuning/jobs"
 
-  export OPENAI_BASE_URL=\$(make -s gateway-url)/v1 OPENAI_API_KEY=\$(make -s api-key)
+  export OPENAI_BASE_URL=\$(make -s gateway-url$with)/v1 OPENAI_API_KEY=\$(make -s api-key$with)
   python3 -c 'import openai; print(openai.OpenAI().chat.completions.create(model="capitals-step-200",
     messages=[{"role": "user", "content": "What is the capital of Italy?"}]).choices[0].message.content)'   # pip install openai
 
-\`make demo-down\` removes everything.
+\`make demo-down$with\` removes everything.
 TEXT
 }
 
