@@ -142,7 +142,7 @@ async fn fill(jobs: usize, sandbox: &Sandbox) {
             let spec = json!({
                 "baseModel": {"name": "it-tiny"}, "dataset": {"training": {"huggingFace": {"repo": "org/rows"}}},
                 "runtime": {"name": "it-sft"}, "parameters": {"learning_rate": 0.001, "epochs": 3},
-                "displayName": format!("Job {number}"), "metadata": {"team": if number % 2 == 0 { "a" } else { "b" }},
+                "displayName": format!("Job {number}"), "metadata": {"team": if number.is_multiple_of(2) { "a" } else { "b" }},
             });
             sandbox.create::<FineTune>(json!({"metadata": metadata, "spec": spec})).await;
             let patch: Patch<Value> = Patch::Merge(json!({"status": status}));

@@ -69,12 +69,12 @@ mod tests {
     use kube::Resource;
 
     use super::*;
-    use crate::api::ModelDeployment;
+    use crate::api::{ModelDeployment, ModelDeploymentSpec};
 
     #[test]
     fn what_is_refused_is_told_once_and_rests_until_the_object_is_edited() {
         let (refusals, begin) = (Refusals::default(), Timestamp::UNIX_EPOCH);
-        let mut bot = ModelDeployment::new("bot", Default::default());
+        let mut bot = ModelDeployment::new("bot", ModelDeploymentSpec::default());
         bot.meta_mut().generation = Some(1);
         assert!(refusals.note(&bot, "replicas", "no", begin) && !refusals.note(&bot, "replicas", "no", begin));
         assert!(refusals.note(&bot, "replicas", "not at all", begin), "another reason is news");

@@ -60,7 +60,7 @@ impl Policy {
     }
 }
 
-async fn tries(sandbox: &Sandbox) -> usize {
+fn tries(sandbox: &Sandbox) -> usize {
     let tries = of_operator().into_iter().filter(|request| {
         let object = &request.object_ref;
         object.namespace == sandbox.namespace
@@ -89,7 +89,7 @@ async fn a_deployment_that_is_refused_is_told_once_and_made_when_the_run_is_edit
         let told: Vec<events::Event> = sandbox.api().list(&ListParams::default()).await.unwrap().items;
         let told: Vec<_> = told.into_iter().filter(|event| event.reason.as_deref() == Some("WriteRefused")).collect();
         assert!(told.len() == 1 && told[0].series.is_none(), "{told:#?}");
-        assert_eq!(tries(&sandbox).await, 1, "the news of four saves and an end are no reason to try again");
+        assert_eq!(tries(&sandbox), 1, "the news of four saves and an end are no reason to try again");
 
         policy.lift(&sandbox).await;
         sandbox.edit("bot", json!({"description": "once more"})).await.unwrap();

@@ -28,7 +28,7 @@ impl<K: Resource<DynamicType = ()>> Default for Uses<K> {
 
 impl<K: Resource<DynamicType = ()>> Uses<K> {
     /// Remembers what `user` uses from now on, and returns what it has used until now and uses no more.
-    fn note(&self, user: ObjectRef<K>, now: BTreeSet<Named>) -> Vec<Named> {
+    fn note(&self, user: ObjectRef<K>, now: &BTreeSet<Named>) -> Vec<Named> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = if now.is_empty() { all.remove(&user) } else { all.insert(user, now.clone()) };
         known.into_iter().flatten().filter(|named| !now.contains(named)).collect()
@@ -46,7 +46,7 @@ impl World {
         let served = deployment.status.as_ref().and_then(|status| status.checkpoint.as_ref());
         let used = [Some(&deployment.spec.checkpoint), served].into_iter().flatten().filter(|_| is_there);
         let used = used.map(|reference| named(reference, deployment)).collect();
-        self.wake_keepers(self.served.note(ObjectRef::from_obj(deployment), used));
+        self.wake_keepers(self.served.note(ObjectRef::from_obj(deployment), &used));
     }
 
     /// A run came, changed or went.
@@ -54,7 +54,7 @@ impl World {
         let finished = run.status.as_ref().is_some_and(|status| condition::is_true(&status.conditions, condition::FINISHED));
         let used = run.spec.start_from.checkpoint.iter().filter(|_| is_there && !finished);
         let used = used.map(|reference| named(reference, run)).collect();
-        self.wake_keepers(self.started.note(ObjectRef::from_obj(run), used));
+        self.wake_keepers(self.started.note(ObjectRef::from_obj(run), &used));
         self.wake_fine_tune_of(run);
     }
 
@@ -87,16 +87,16 @@ mod tests {
     #[test]
     fn what_is_used_no_more_is_told_once_and_what_uses_nothing_is_forgotten() {
         let uses = Uses::<FineTune>::default();
-        let user = || ObjectRef::new("a").within("ns");
+        let run = || ObjectRef::new("a").within("ns");
         let named = |names: &[&str]| names.iter().map(|name| ("ns".to_owned(), (*name).to_owned())).collect::<BTreeSet<_>>();
-        let note = |names: &[&str]| uses.note(user(), named(names)).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+        let note = |names: &[&str]| uses.note(run(), &named(names)).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
         assert_eq!(note(&["one"]), Vec::<String>::new());
         assert_eq!(note(&["one", "two"]), Vec::<String>::new());
         assert_eq!(note(&["two"]), ["one"]);
         assert_eq!(note(&["two"]), Vec::<String>::new());
         assert_eq!(note(&[]), ["two"]);
         assert!(uses.0.lock().unwrap().is_empty());
-        uses.note(user(), named(&["one"]));
+        uses.note(run(), &named(&["one"]));
         uses.prune(|_| false);
         assert!(uses.0.lock().unwrap().is_empty());
     }

@@ -43,7 +43,7 @@ impl Recent {
         K: Kinded + Resource<DynamicType = ()>,
     {
         let read = async { read.await.map(|all| Arc::new(all) as Known) };
-        let known = self.0.try_get_with((caller, K::kind(&()).into_owned()), read).await;
+        let known = Box::pin(self.0.try_get_with((caller, K::kind(&()).into_owned()), read)).await;
         let known = known.map_err(|refusal| (*refusal).clone())?;
         known.downcast().map_err(|_| Refusal::unavailable())
     }
@@ -56,7 +56,7 @@ mod tests {
     use futures::future::join_all;
 
     use super::*;
-    use crate::api::{HardwareProfile, TrainingRuntime};
+    use crate::api::{HardwareProfile, TrainingRuntime, TrainingRuntimeSpec};
 
     #[tokio::test]
     async fn many_who_ask_at_once_are_one_and_no_caller_gets_what_another_was_shown() {
@@ -64,7 +64,7 @@ mod tests {
         let read = |name: &'static str| async {
             reads.fetch_add(1, Ordering::Relaxed);
             tokio::task::yield_now().await;
-            Ok(vec![TrainingRuntime::new(name, Default::default())])
+            Ok(vec![TrainingRuntime::new(name, TrainingRuntimeSpec::default())])
         };
         let (one, other) = ([1; 32], [2; 32]);
         let all = join_all((0..50).map(|_| recent.or_read(one, read("mine")))).await;
