@@ -63,7 +63,7 @@ test-e2e: ## the packaged operator on a real node with a real trainer; needs roo
 	hack/test/e2e.sh
 
 .PHONY: bench
-bench: ## what runs cost in requests, time, CPU and memory, on simulated nodes
+bench: ## what runs cost in requests, time, CPU and memory, and what the REST gateway adds, on simulated nodes
 	hack/bench/bench.sh
 
 .PHONY: test

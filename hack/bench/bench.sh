@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# What runs cost: requests, time beside plain Jobs, CPU and memory of the operator. On a real control plane with simulated nodes.
+# What runs cost: requests, time beside plain Jobs, CPU and memory of the operator; and what the REST gateway adds to lists and creates.
+# On a real control plane with simulated nodes.
 #
 #   bench.sh
 #
 #   RUNS=100    runs at once            ROUNDS=3   rounds of runs and of plain Jobs, in turns
 #   PAUSE=20    seconds of work a save  IDLE=60    seconds of silence that are listened to at the end
 #   LIVES=100   runs that are paused, resumed, stopped and restarted after the rounds; then as many Deployments
+#   JOBS=10000  jobs the REST gateway lists, before the operator runs; 0 leaves the gateway out
 #   KEEP=1      leaves the cluster up for a look
 #
 # Runs FINETUNE_BENCH_OPERATOR if that is set, else target/release/finetune-operator if it is newer than the sources, else a dev build:

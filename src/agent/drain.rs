@@ -16,8 +16,12 @@ const ESTABLISHED: &str = "01";
 
 /// Returns once nobody from outside the pod is connected to `port`, or the time for that has passed.
 pub async fn drained(port: u16) {
+    drained_after(UNTIL_UNLISTED, port).await;
+}
+
+async fn drained_after(pause: Duration, port: u16) {
     let begin = Instant::now();
-    sleep(UNTIL_UNLISTED).await;
+    sleep(pause).await;
     while begin.elapsed() < Duration::from_secs(DRAIN_SECONDS) && connections(port).await > 0 {
         sleep(LOOK_EVERY).await;
     }
@@ -53,7 +57,48 @@ fn is_loopback(address: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
     use super::*;
+
+    /// An address of this machine by which a connection looks as if it came from elsewhere; none where there is no network.
+    async fn outside() -> Option<std::net::IpAddr> {
+        let socket = UdpSocket::bind(("0.0.0.0", 0)).await.ok()?;
+        socket.connect(("192.0.2.1", 9)).await.ok()?;
+        socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_loopback())
+    }
+
+    /// What a client gets of a server that is ended while it thinks, at once or once it is drained.
+    async fn answer_of_one_that_goes(address: std::net::IpAddr, drains: bool) -> String {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            client.read_u8().await.unwrap();
+            sleep(2 * LOOK_EVERY).await;
+            client.write_all(b"Paris").await.unwrap();
+        });
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_u8(b'?').await.unwrap();
+        if drains {
+            drained_after(Duration::ZERO, address.port()).await;
+        }
+        server.abort();
+        let mut answer = String::new();
+        let _ = client.read_to_string(&mut answer).await;
+        answer
+    }
+
+    #[tokio::test]
+    async fn what_is_being_answered_is_lost_without_the_drain_and_with_it_is_not() {
+        let Some(address) = outside().await else {
+            eprintln!("SKIPPED: this machine has no address but the loopback");
+            return;
+        };
+        assert_eq!(answer_of_one_that_goes(address, false).await, "");
+        assert_eq!(answer_of_one_that_goes(address, true).await, "Paris");
+    }
 
     #[test]
     fn what_comes_from_outside_and_is_open_is_counted() {
