@@ -71,7 +71,7 @@ async fn until_routed(sandbox: &Sandbox, reason: &str) -> ModelDeployment {
 async fn a_gateway_leads_to_the_model_as_soon_as_the_cluster_knows_routes() {
     with_sandbox(|sandbox| async move {
         allow_routes(&sandbox).await;
-        let arguments = ["--leader-election", "false", "--watch-namespace", &sandbox.namespace, "--gateway", "infra/main"];
+        let arguments = ["--leader-election", "false", "--watch-namespaces", &sandbox.namespace, "--gateway", "infra/main"];
         let operator = Operator::new(Path::new(&setting(OPERATOR)), &arguments);
         operator.start().await;
         checkpoint(&sandbox, "first").await;
