@@ -67,7 +67,8 @@ pub struct Project<'a> {
 
 impl<'a> Project<'a> {
     fn of(parts: &'a Parts) -> Self {
-        let named = |header| parts.headers.get(header).map(|value| value.to_str().unwrap_or("?"));
+        let said = |header| parts.headers.get(header).map(|value| value.to_str().unwrap_or("?"));
+        let named = |header| said(header).filter(|name| !name.is_empty());
         Self { openai: named("openai-project"), other: named("x-project") }
     }
 }

@@ -12,33 +12,58 @@ pub trait Listed {
     fn id(&self) -> &str;
 }
 
-/// Types that are the name of one type of object.
-macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident::$only:ident = $text:literal;)+) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-        #[schema(as = openai::$name)]
-        pub enum $name {
-            #[doc = "The one name."]
-            #[serde(rename = $text)]
-            $only,
-        }
-    )+};
+/// That it is a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = openai::JobObject)]
+pub enum JobObject {
+    /// The one name.
+    #[serde(rename = "fine_tuning.job")]
+    Job,
 }
 
-names! {
-    /// That it is a job.
-    JobObject::Job = "fine_tuning.job";
-    /// That it is an event of a job.
-    EventObject::Event = "fine_tuning.job.event";
-    /// That it is a checkpoint of a job.
-    CheckpointObject::Checkpoint = "fine_tuning.job.checkpoint";
-    /// That it is a permission.
-    PermissionObject::Permission = "checkpoint.permission";
-    /// That it is a model.
-    ModelObject::Model = "model";
-    /// That it is a list.
-    ListObject::List = "list";
+/// That it is an event of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = openai::EventObject)]
+pub enum EventObject {
+    /// The one name.
+    #[serde(rename = "fine_tuning.job.event")]
+    Event,
+}
+
+/// That it is a checkpoint of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = openai::CheckpointObject)]
+pub enum CheckpointObject {
+    /// The one name.
+    #[serde(rename = "fine_tuning.job.checkpoint")]
+    Checkpoint,
+}
+
+/// That it is a permission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = openai::PermissionObject)]
+pub enum PermissionObject {
+    /// The one name.
+    #[serde(rename = "checkpoint.permission")]
+    Permission,
+}
+
+/// That it is a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = openai::ModelObject)]
+pub enum ModelObject {
+    /// The one name.
+    #[serde(rename = "model")]
+    Model,
+}
+
+/// That it is a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = openai::ListObject)]
+pub enum ListObject {
+    /// The one name.
+    #[serde(rename = "list")]
+    List,
 }
 
 /// A page of a list.
