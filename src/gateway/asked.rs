@@ -1,5 +1,6 @@
 //! What handlers take from the query of a request: typed parameters, which are what the API document says of them.
 
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -64,8 +65,17 @@ impl<const DEFAULT: usize, const LEAST: usize> TryFrom<String> for Number<DEFAUL
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let number = text.parse().ok().filter(|number| *number >= LEAST);
+        let number = whole(&text).filter(|number| *number >= LEAST);
         number.map(Self).ok_or_else(|| format!("give a whole number of at least {LEAST}"))
+    }
+}
+
+/// A whole number; one that is too large to count is the largest.
+fn whole(text: &str) -> Option<usize> {
+    match text.parse() {
+        Ok(number) => Some(number),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(usize::MAX),
+        Err(_) => None,
     }
 }
 
@@ -195,6 +205,7 @@ mod tests {
         assert_eq!(query.wait.0, Duration::from_secs(30));
         assert_eq!(query.metadata, [("team".to_owned(), "a b".to_owned())].into());
         assert_eq!(query.x, None);
+        assert_eq!(asked("limit=18446744073709551616").unwrap().limit.bounded(), 100);
         assert_eq!(asked("x=first&x=second").unwrap().x.as_deref(), Some("first"));
     }
 
@@ -203,7 +214,6 @@ mod tests {
         for (bad, name) in [
             ("limit=0", "limit"),
             ("limit=x", "limit"),
-            ("limit=18446744073709551616", "limit"),
             ("limit[a]=3", "limit"),
             ("offset=-1", "offset"),
             ("retry=yes", "retry"),

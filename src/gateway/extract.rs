@@ -58,10 +58,10 @@ impl FromRequestParts<Gateway> for Caller {
 #[into_params(parameter_in = Header)]
 pub struct Project<'a> {
     /// Namespace to work in, that of the key's ServiceAccount when absent
-    #[param(rename = "OpenAI-Project", max_length = 63)]
+    #[param(rename = "OpenAI-Project", max_length = 63, pattern = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")]
     openai: Option<&'a str>,
     /// The same by another name
-    #[param(rename = "X-Project", max_length = 63)]
+    #[param(rename = "X-Project", max_length = 63, pattern = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")]
     other: Option<&'a str>,
 }
 

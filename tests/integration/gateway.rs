@@ -8,4 +8,5 @@ mod mutate;
 mod mutations;
 mod openai;
 mod oxen;
+mod schemathesis;
 mod strongly;

@@ -79,7 +79,12 @@ fn share(dialect: Dialect, method: &str, operation: &mut Value, projects: &[Valu
         operation["security"] = json!([{"bearer": [scope.name()]}, {"key": [scope.name()]}]);
     }
     let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-    parameters.iter_mut().for_each(|parameter| never_null(&mut parameter["schema"]));
+    for parameter in &mut parameters {
+        never_null(&mut parameter["schema"]);
+        if parameter["in"] == "query" {
+            parameter["allowEmptyValue"] = true.into();
+        }
+    }
     let body = operation.pointer_mut("/requestBody/content/application~1json/schema");
     body.into_iter().for_each(never_null);
     if dialect != Dialect::Oxen {

@@ -90,9 +90,15 @@ struct AskedHyperparameters {
 #[serde(deny_unknown_fields)]
 pub struct CreatePermissions {
     /// Namespaces, at least one and at most 100; `*` is all of them.
-    #[schema(min_items = 1, max_items = 100)]
+    #[schema(min_items = 1, max_items = 100, value_type = Vec<ProjectId>)]
     pub project_ids: Vec<String>,
 }
+
+/// A namespace, or `*`.
+#[derive(ToSchema)]
+#[schema(as = openai::ProjectId, value_type = String, max_length = 63, pattern = r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$")]
+#[expect(dead_code, reason = "ids are checked where they are used")]
+struct ProjectId(String);
 
 /// The run a create asks for.
 ///
