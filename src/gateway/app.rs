@@ -61,8 +61,10 @@ impl Gateway {
     }
 }
 
+type Routes = fn() -> OpenApiRouter<Gateway>;
+
 /// Routes that are there under a shorter path too, for clients whose base URL ends without `/v1`.
-const ALIASES: [(&str, fn() -> OpenApiRouter<Gateway>); 2] = [("/fine_tuning", openai::router), ("/models", openai::models)];
+const ALIASES: [(&str, Routes); 2] = [("/fine_tuning", openai::router), ("/models", openai::models)];
 
 /// Every route by its one documented path, and what is documented of it.
 pub(super) fn routes() -> OpenApiRouter<Gateway> {

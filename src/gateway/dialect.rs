@@ -48,7 +48,7 @@ impl Dialect {
     #[must_use]
     pub fn refuse(self, refusal: &Refusal) -> Refused {
         let Refusal { message, param, code, kind, .. } = refusal.clone();
-        let word = || code.unwrap_or(word(kind)).to_owned();
+        let word = || code.unwrap_or_else(|| word(kind)).to_owned();
         match self {
             Self::OpenAi => {
                 let error = refusals::OpenAiError { message, type_: openai_type(kind), param, code: code.map(str::to_owned) };
@@ -83,11 +83,11 @@ fn named<T: ToSchema>() -> (String, Schemas) {
 
 const fn openai_type(kind: Kind) -> ErrorType {
     match kind {
-        Kind::Unauthorized => ErrorType::AuthenticationError,
-        Kind::Forbidden => ErrorType::PermissionError,
-        Kind::TooManyRequests => ErrorType::RateLimitError,
-        Kind::Internal | Kind::Unavailable | Kind::TimedOut => ErrorType::ServerError,
-        _ => ErrorType::InvalidRequestError,
+        Kind::Unauthorized => ErrorType::Authentication,
+        Kind::Forbidden => ErrorType::Permission,
+        Kind::TooManyRequests => ErrorType::RateLimit,
+        Kind::Internal | Kind::Unavailable | Kind::TimedOut => ErrorType::Server,
+        _ => ErrorType::InvalidRequest,
     }
 }
 

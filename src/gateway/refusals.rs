@@ -41,18 +41,22 @@ pub struct OpenAiError {
 /// What kind of error it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = openai::ErrorType)]
-#[serde(rename_all = "snake_case")]
 pub enum ErrorType {
     /// The request cannot be fulfilled as it is.
-    InvalidRequestError,
+    #[serde(rename = "invalid_request_error")]
+    InvalidRequest,
     /// The key is not good.
-    AuthenticationError,
+    #[serde(rename = "authentication_error")]
+    Authentication,
     /// The key may not.
-    PermissionError,
+    #[serde(rename = "permission_error")]
+    Permission,
     /// Too many requests.
-    RateLimitError,
+    #[serde(rename = "rate_limit_error")]
+    RateLimit,
     /// Nobody's fault who calls.
-    ServerError,
+    #[serde(rename = "server_error")]
+    Server,
 }
 
 /// Why a request is refused.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 /// Marks every key of every answer as one that is always there. What requests are made of keeps its own words.
 pub(super) fn complete(document: &mut Value) {
     let operations =
-        || document["paths"].as_object().into_iter().flat_map(Map::values).flat_map(Value::as_object).flat_map(Map::values);
+        || document["paths"].as_object().into_iter().flat_map(Map::values).filter_map(Value::as_object).flat_map(Map::values);
     let asked = reached(document, operations().map(|operation| &operation["requestBody"]));
     let said = reached(document, operations().map(|operation| &operation["responses"]));
     let said: Vec<String> = said.difference(&asked).cloned().collect();

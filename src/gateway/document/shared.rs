@@ -39,7 +39,9 @@ pub(super) fn add(document: &mut Value) {
     let mut components = document["components"].take();
     for dialect in DIALECTS {
         let (_, schemas) = dialect.refusals();
-        schemas.into_iter().for_each(|(name, schema)| components["schemas"][name] = json!(schema));
+        for (name, schema) in schemas {
+            components["schemas"][name] = json!(schema);
+        }
         for kind in ALWAYS.into_iter().chain([Kind::Conflict, Kind::TooLarge]) {
             components["responses"][component(dialect, kind)] = refusal(dialect, kind);
         }

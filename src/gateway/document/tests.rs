@@ -128,8 +128,8 @@ fn operations_have_names_of_their_own_words_for_people_and_a_scope() {
         let security = operation["security"].as_array().unwrap();
         assert!(security.is_empty() || security[0]["bearer"][0] == scope, "{what}");
         let in_path = |parameter: &&Value| parameter["in"] == "path";
-        let named = operation["parameters"].as_array().map_or(0, |parameters| parameters.iter().filter(in_path).count());
-        assert_eq!(named, path.matches('{').count(), "{what}");
+        let in_url = operation["parameters"].as_array().map_or(0, |parameters| parameters.iter().filter(in_path).count());
+        assert_eq!(in_url, path.matches('{').count(), "{what}");
         for parameter in operation["parameters"].as_array().into_iter().flatten().filter(|parameter| parameter["$ref"].is_null())
         {
             assert!(parameter["description"].as_str().is_some_and(|text| !text.is_empty()), "{what}: {}", parameter["name"]);

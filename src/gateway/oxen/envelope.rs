@@ -19,16 +19,19 @@ pub enum Success {
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = oxen::Message)]
-#[serde(rename_all = "snake_case")]
 pub enum Message {
     /// It was read.
-    ResourceFound,
+    #[serde(rename = "resource_found")]
+    Found,
     /// It was made.
-    ResourceCreated,
+    #[serde(rename = "resource_created")]
+    Created,
     /// It was changed.
-    ResourceUpdated,
+    #[serde(rename = "resource_updated")]
+    Updated,
     /// It is going.
-    ResourceDeleted,
+    #[serde(rename = "resource_deleted")]
+    Deleted,
 }
 
 /// One fine-tune.

@@ -95,7 +95,7 @@ pub fn checkpoints(run: &FineTune, all: &[Checkpoint], around: &Surroundings) ->
         checkpoints: all.iter().map(|one| checkpoint(one, around)).collect(),
         fine_tune_id: ids::run_id(&run.name_any()),
         status: Success::Success,
-        status_message: Message::ResourceFound,
+        status_message: Message::Found,
         total_checkpoints: all.len(),
     }
 }

@@ -64,7 +64,7 @@ async fn create(
     let session = caller.within(Some(&place.namespace))?;
     let new = create::new_run(said.value, &place.repository, once.key, said.fingerprint)?;
     let made = creation::create(&session, new).await?;
-    let body = One::new(run::fine_tune(&made, &runs::surroundings(&session).await?), Message::ResourceCreated);
+    let body = One::new(run::fine_tune(&made, &runs::surroundings(&session).await?), Message::Created);
     Ok((StatusCode::CREATED, Json(body)))
 }
 
@@ -98,7 +98,7 @@ async fn list(caller: Caller, Path(place): Path<ask::Place>, Query(asked): Query
         total_entries: total,
         total_pages: total.div_ceil(size),
         status: Success::Success,
-        status_message: Message::ResourceFound,
+        status_message: Message::Found,
     }))
 }
 
@@ -107,7 +107,7 @@ async fn list(caller: Caller, Path(place): Path<ask::Place>, Query(asked): Query
 async fn retrieve(caller: Caller, Path(at): Path<ask::At>) -> Answer<One> {
     let session = caller.within(Some(&at.namespace))?;
     let found = run_of(&session, &at.repository, &at.id).await?;
-    described(&session, &found, Message::ResourceFound).await
+    described(&session, &found, Message::Found).await
 }
 
 async fn described(session: &Session, found: &FineTune, message: Message) -> Answer<One> {
@@ -122,7 +122,7 @@ async fn remove(caller: Caller, Path(at): Path<ask::At>) -> Answer<Done> {
     let session = caller.within(Some(&at.namespace))?;
     run_of(&session, &at.repository, &at.id).await?;
     actions::delete(&session, &at.id).await?;
-    Ok(Json(Done { status: Success::Success, status_message: Message::ResourceDeleted }))
+    Ok(Json(Done { status: Success::Success, status_message: Message::Deleted }))
 }
 
 /// Run a fine-tune
@@ -133,7 +133,7 @@ async fn start(caller: Caller, Path(at): Path<ask::At>) -> Answer<One> {
     let session = caller.within(Some(&at.namespace))?;
     run_of(&session, &at.repository, &at.id).await?;
     let changed = actions::act(&session, &at.id, Action::Run).await?;
-    described(&session, &changed, Message::ResourceUpdated).await
+    described(&session, &changed, Message::Updated).await
 }
 
 /// Stop a fine-tune
@@ -145,7 +145,7 @@ async fn stop(caller: Caller, Path(at): Path<ask::At>, Query(asked): Query<ask::
     run_of(&session, &at.repository, &at.id).await?;
     let changed = actions::act(&session, &at.id, Action::Stop).await?;
     let changed = actions::settled(&session, changed, asked.wait.0, &[Phase::Stopped]).await?;
-    described(&session, &changed, Message::ResourceUpdated).await
+    described(&session, &changed, Message::Updated).await
 }
 
 /// List the checkpoints of a fine-tune
@@ -195,6 +195,6 @@ async fn read_log(caller: Caller, Path(at): Path<ask::At>, Query(asked): Query<a
         fine_tune_id: ids::run_id(&found.name_any()),
         logs: lines,
         status: Success::Success,
-        status_message: Message::ResourceFound,
+        status_message: Message::Found,
     }))
 }

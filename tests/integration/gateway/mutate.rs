@@ -170,10 +170,13 @@ fn query(operation: &Value, random: &mut StdRng) -> String {
     for _ in 0..random.random_range(0..4) {
         let value = if random.random_bool(0.5) { HOSTILE.choose(random) } else { good.choose(random) };
         query.push(if query.is_empty() { '?' } else { '&' });
-        query.push_str(&format!("{}={}", names.choose(random).unwrap(), value.unwrap()));
+        query.push_str(names.choose(random).unwrap());
+        query.push('=');
+        query.push_str(value.unwrap());
     }
     if random.random_bool(0.01) {
-        query.push_str(&format!("{}secret={PRIVATE}", if query.is_empty() { "?" } else { "&" }));
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.push_str(PRIVATE);
     }
     query
 }
@@ -298,7 +301,7 @@ fn spoil_path(mutant: &mut Mutant, random: &mut StdRng) {
         2 => path = path.to_uppercase(),
         3 => path = path.replace(':', "%3A").replace('-', "%2D"),
         4 => path = path.replacen("/jobs", "%2Fjobs", 1),
-        5 => path.push_str(&format!("/{}", "a".repeat(8000))),
+        5 => path = format!("{path}/{}", "a".repeat(8000)),
         6 => path.push_str(";v=1"),
         _ => path = format!("{path}/../{}", HOSTILE.choose(random).unwrap()),
     }
