@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("agent", &["api", "protocol", "checkpoint_files", "listener", "signals", "telemetry"]),
     // One process runs the report server beside the reconcilers, so the one that starts them sees both.
     ("controllers", &["api", "settings", "telemetry", "plan", "cluster", "reports", "signals"]),
-    ("generate", &["access", "api"]),
+    ("generate", &["access", "api", "gateway"]),
     ("check", &["api"]),
     ("gateway", &["access", "api", "listener", "plan", "settings", "signals", "telemetry"]),
     ("plugin", &["api", "plan"]),

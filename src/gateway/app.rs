@@ -6,13 +6,14 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use kube::{Client, Config};
 use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::identity::Identities;
 use super::limits::{self, Rate, Rates};
 use super::metrics::GatewayMetrics;
 use super::observe::observe;
 use super::service::recent::Recent;
-use super::{openai, oxen, strongly};
+use super::{openai, oxen, reference, strongly};
 
 /// The gateway: what all requests share. It holds no credential.
 #[derive(Clone)]
@@ -47,14 +48,9 @@ impl Gateway {
 
     /// Every route.
     pub fn router(&self) -> Router {
-        Router::new()
-            .nest("/v1/fine_tuning", openai::router())
-            .nest("/fine_tuning", openai::router())
-            .merge(openai::completions())
-            .nest("/v1/models", openai::models())
-            .nest("/models", openai::models())
-            .nest("/api/repos/{namespace}/{repository}/fine_tunes", oxen::router())
-            .nest("/api/v1/fine-tuning", strongly::router())
+        let aliases = ALIASES.iter().fold(Router::new(), |router, (alias, routes)| router.nest(alias, routes().into()));
+        Router::from(routes())
+            .merge(aliases)
             .fallback(|| async { axum::http::StatusCode::NOT_FOUND })
             .method_not_allowed_fallback(|| async { axum::http::StatusCode::METHOD_NOT_ALLOWED })
             .layer(from_fn_with_state(self.clone(), observe))
@@ -66,6 +62,22 @@ impl Gateway {
     pub const fn metrics(&self) -> &GatewayMetrics {
         &self.metrics
     }
+}
+
+type Routes = fn() -> OpenApiRouter<Gateway>;
+
+/// Routes that are there under a shorter path too, for clients whose base URL ends without `/v1`.
+const ALIASES: [(&str, Routes); 2] = [("/fine_tuning", openai::router), ("/models", openai::models)];
+
+/// Every route by its one documented path, and what is documented of it.
+pub(super) fn routes() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::default()
+        .nest("/v1/fine_tuning", openai::router())
+        .nest("/v1/models", openai::models())
+        .merge(openai::completions())
+        .nest("/api/repos/{namespace}/{repository}/fine_tunes", oxen::router())
+        .nest("/api/v1/fine-tuning", strongly::router())
+        .merge(reference::router())
 }
 
 #[cfg(test)]

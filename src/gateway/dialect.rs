@@ -1,8 +1,13 @@
 //! Which API a request speaks, and how that API says no. Pure.
 
-use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
 
 use super::errors::{Kind, Refusal};
+use super::refusals::{self, ErrorType, Failure, Refused};
+
+/// Schemas by name.
+pub type Schemas = Vec<(String, RefOr<Schema>)>;
 
 /// An API the gateway speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,34 +46,54 @@ impl Dialect {
 
     /// The body of a refusal.
     #[must_use]
-    pub fn refuse(self, refusal: &Refusal) -> Value {
-        let Refusal { message, param, code, .. } = refusal;
+    pub fn refuse(self, refusal: &Refusal) -> Refused {
+        let Refusal { message, param, code, kind, .. } = refusal.clone();
+        let word = || code.unwrap_or_else(|| word(kind)).to_owned();
         match self {
             Self::OpenAi => {
-                json!({"error": {"message": message, "type": openai_type(refusal.kind), "param": param, "code": code}})
+                let error = refusals::OpenAiError { message, type_: openai_type(kind), param, code: code.map(str::to_owned) };
+                Refused::OpenAi(refusals::OpenAi { error })
             }
             Self::Oxen => {
-                let error = json!({"type": code.unwrap_or(word(refusal.kind)), "title": message, "param": param});
-                json!({"status": "error", "status_message": message, "error": error})
+                let error = refusals::OxenError { type_: word(), title: message.clone(), param };
+                Refused::Oxen(refusals::Oxen { status: Failure::Error, status_message: message, error })
             }
             Self::Strongly => {
-                json!({"error": {"code": code.unwrap_or(word(refusal.kind)), "message": message, "field": param}})
+                Refused::Strongly(refusals::Strongly { error: refusals::StronglyError { code: word(), message, field: param } })
             }
+        }
+    }
+
+    /// Name of the schema of its refusals, and the schemas that takes.
+    #[must_use]
+    pub fn refusals(self) -> (String, Schemas) {
+        match self {
+            Self::OpenAi => named::<refusals::OpenAi>(),
+            Self::Oxen => named::<refusals::Oxen>(),
+            Self::Strongly => named::<refusals::Strongly>(),
         }
     }
 }
 
-const fn openai_type(kind: Kind) -> &'static str {
+fn named<T: ToSchema>() -> (String, Schemas) {
+    let mut schemas = vec![(T::name().into_owned(), T::schema())];
+    T::schemas(&mut schemas);
+    (T::name().into_owned(), schemas)
+}
+
+const fn openai_type(kind: Kind) -> ErrorType {
     match kind {
-        Kind::Unauthorized => "authentication_error",
-        Kind::Forbidden => "permission_error",
-        Kind::TooManyRequests => "rate_limit_error",
-        Kind::Internal | Kind::Unavailable | Kind::TimedOut => "server_error",
-        _ => "invalid_request_error",
+        Kind::Unauthorized => ErrorType::Authentication,
+        Kind::Forbidden => ErrorType::Permission,
+        Kind::TooManyRequests => ErrorType::RateLimit,
+        Kind::Internal | Kind::Unavailable | Kind::TimedOut => ErrorType::Server,
+        _ => ErrorType::InvalidRequest,
     }
 }
 
-const fn word(kind: Kind) -> &'static str {
+/// A word for a kind of refusal.
+#[must_use]
+pub const fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::BadRequest => "bad_request",
         Kind::Unauthorized => "unauthorized",
@@ -87,7 +112,13 @@ const fn word(kind: Kind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    fn refused(dialect: Dialect, refusal: &Refusal) -> Value {
+        serde_json::to_value(dialect.refuse(refusal)).unwrap()
+    }
 
     #[test]
     fn a_path_tells_its_dialect() {
@@ -109,9 +140,9 @@ mod tests {
         let openai = json!({"error": {
             "message": "Could not find fine tune: ftjob-x", "type": "invalid_request_error", "param": "fine_tune_id", "code": "fine_tune_not_found",
         }});
-        assert_eq!(Dialect::OpenAi.refuse(&refusal), openai);
-        let oxen = Dialect::Oxen.refuse(&refusal);
+        assert_eq!(refused(Dialect::OpenAi, &refusal), openai);
+        let oxen = refused(Dialect::Oxen, &refusal);
         assert_eq!((&oxen["status"], &oxen["status_message"]), (&json!("error"), &json!("Could not find fine tune: ftjob-x")));
-        assert_eq!(Dialect::Strongly.refuse(&refusal)["error"]["code"], "fine_tune_not_found");
+        assert_eq!(refused(Dialect::Strongly, &refusal)["error"]["code"], "fine_tune_not_found");
     }
 }

@@ -1,15 +1,15 @@
 //! What handlers take from a request: the caller, the query, the body.
 
-use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
-use axum::http::{HeaderMap, request::Parts};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
 use kube::Client;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
 
 use super::app::Gateway;
 use super::errors::{Kind, Refusal};
@@ -55,97 +55,33 @@ impl FromRequestParts<Gateway> for Caller {
     }
 }
 
-/// The project is named by a header, or the caller's own.
+/// The project a request names, where its path names none.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct Project<'a> {
+    /// Namespace to work in, that of the key's ServiceAccount when absent
+    #[param(rename = "OpenAI-Project", max_length = 63, pattern = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")]
+    openai: Option<&'a str>,
+    /// The same by another name
+    #[param(rename = "X-Project", max_length = 63, pattern = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")]
+    other: Option<&'a str>,
+}
+
+impl<'a> Project<'a> {
+    fn of(parts: &'a Parts) -> Self {
+        let said = |header| parts.headers.get(header).map(|value| value.to_str().unwrap_or("?"));
+        let named = |header| said(header).filter(|name| !name.is_empty());
+        Self { openai: named("openai-project"), other: named("x-project") }
+    }
+}
+
 impl FromRequestParts<Gateway> for Session {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Refusal> {
         let caller = Caller::from_request_parts(parts, gateway).await?;
-        let named = ["openai-project", "x-project"].iter().find_map(|header| parts.headers.get(*header));
-        let named = named.map(|value| value.to_str().unwrap_or("?"));
-        caller.within(named)
-    }
-}
-
-/// The query of a request. What is not asked for is not looked at.
-#[derive(Clone, Debug, Default)]
-pub struct Asked(Vec<(String, String)>);
-
-impl<S: Send + Sync> FromRequestParts<S> for Asked {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
-        pairs.map(|Query(pairs)| Self(pairs)).map_err(|error| Refusal::new(Kind::BadRequest, error.body_text()))
-    }
-}
-
-impl Asked {
-    /// The value of a parameter; an empty one says nothing.
-    #[must_use]
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
-    }
-
-    /// All parameters that begin so and end with a bracket, without both.
-    pub fn bracketed<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0.iter().filter_map(move |(key, value)| {
-            let inner = key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?;
-            Some((inner, value.as_str()))
-        })
-    }
-
-    /// A whole number of at least `least`.
-    ///
-    /// # Errors
-    /// It is none.
-    pub fn number(&self, name: &str, default: usize, least: usize) -> Result<usize, Refusal> {
-        let Some(text) = self.text(name) else { return Ok(default) };
-        text.parse()
-            .ok()
-            .filter(|number| *number >= least)
-            .ok_or_else(|| Refusal::bad(name, format!("{name} is a whole number of at least {least}")))
-    }
-
-    /// A length of a page: at most a hundred.
-    ///
-    /// # Errors
-    /// It is no number.
-    pub fn limit(&self, name: &str, default: usize) -> Result<usize, Refusal> {
-        self.number(name, default, 1).map(|limit| limit.min(super::service::query::LONGEST))
-    }
-
-    /// Yes or no.
-    ///
-    /// # Errors
-    /// It is neither.
-    pub fn flag(&self, name: &str) -> Result<bool, Refusal> {
-        match self.text(name) {
-            None | Some("false" | "0") => Ok(false),
-            Some("true" | "1") => Ok(true),
-            Some(_) => Err(Refusal::bad(name, format!("{name} is true or false"))),
-        }
-    }
-
-    /// Something that has a written form.
-    ///
-    /// # Errors
-    /// It is not written so.
-    pub fn parsed<T: FromStr>(&self, name: &str, how: &str) -> Result<Option<T>, Refusal> {
-        self.text(name).map(|text| text.parse().map_err(|_| Refusal::bad(name, format!("{name} is {how}")))).transpose()
-    }
-
-    /// How long the answer may wait for what was asked for: `wait`, in seconds.
-    ///
-    /// # Errors
-    /// It is no number, or too long.
-    pub fn wait(&self) -> Result<Duration, Refusal> {
-        let most = limits::LONGEST_WAIT.as_secs();
-        let seconds: u64 = self.parsed("wait", "a number of seconds")?.unwrap_or(0);
-        if seconds > most {
-            return Err(Refusal::bad("wait", format!("wait is at most {most} seconds")));
-        }
-        Ok(Duration::from_secs(seconds))
+        let named = Project::of(parts);
+        caller.within(named.openai.or(named.other))
     }
 }
 
@@ -196,15 +132,24 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
     Ok(value)
 }
 
-/// The key that makes a create repeatable.
-///
-/// # Errors
-/// It cannot be read.
-pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = value.to_str().ok().filter(|text| (1..=255).contains(&text.len()));
-    text.map(|text| Some(text.to_owned()))
-        .ok_or_else(|| Refusal::bad("Idempotency-Key", "an Idempotency-Key has 1 to 255 printable characters"))
+/// What makes a create repeatable.
+#[derive(Clone, Debug, Default, IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct Once {
+    /// With the same key the same create makes one run, however often it is sent; with another body it is refused
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    pub key: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Once {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self::default()) };
+        let text = value.to_str().ok().filter(|text| (1..=255).contains(&text.len()));
+        text.map(|text| Self { key: Some(text.to_owned()) })
+            .ok_or_else(|| Refusal::bad("Idempotency-Key", "an Idempotency-Key has 1 to 255 printable characters"))
+    }
 }
 
 #[cfg(test)]
@@ -234,21 +179,5 @@ mod tests {
             assert_eq!(parse::<Body>(bad).unwrap_err().kind, Kind::BadRequest);
         }
         assert!(parse::<Body>(b" {} ").is_ok());
-    }
-
-    fn asked(query: &str) -> Asked {
-        let uri = format!("/?{query}").parse().unwrap();
-        Asked(Query::try_from_uri(&uri).unwrap().0)
-    }
-
-    #[test]
-    fn queries_are_read_strictly_where_they_are_read() {
-        let query = asked("limit=500&offset=-1&retry=yes&wait=99&metadata[team]=a%20b&since=yesterday&x=");
-        assert_eq!(query.limit("limit", 20).unwrap(), 100);
-        assert_eq!(query.limit("other", 20).unwrap(), 20);
-        assert!(query.number("offset", 0, 0).is_err() && query.flag("retry").is_err() && query.wait().is_err());
-        assert!(query.parsed::<jiff::Timestamp>("since", "a time").is_err());
-        assert_eq!(query.bracketed("metadata").collect::<Vec<_>>(), [("team", "a b")]);
-        assert_eq!(query.text("x"), None);
     }
 }

@@ -162,7 +162,7 @@ async fn review(client: Client) -> Result<Arc<Identity>, Refusal> {
 /// # Errors
 /// It names none and the caller has none, or what it names cannot be a namespace.
 pub fn project(named: Option<&str>, identity: &Identity) -> Result<String, Refusal> {
-    match named.filter(|name| !name.is_empty()).or(identity.namespace.as_deref()) {
+    match named.or(identity.namespace.as_deref()) {
         Some(name) if ids::is_label(name) => Ok(name.to_owned()),
         Some(_) => Err(Refusal::bad("project", "a project is a namespace: lower-case letters, digits and '-', at most 63")),
         None => Err(Refusal::bad("project", "the key is not a ServiceAccount's: name the project in the header OpenAI-Project")),
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(project(None, &account).unwrap(), "team");
         assert_eq!(project(Some("other"), &account).unwrap(), "other");
         assert!(project(None, &person).is_err());
-        for bad in ["../kube-system", "a/b", "A", "a.b", &"a".repeat(64)] {
+        for bad in ["", "../kube-system", "a/b", "A", "a.b", &"a".repeat(64)] {
             assert_eq!(project(Some(bad), &account).unwrap_err().kind, Kind::BadRequest, "{bad}");
         }
     }

@@ -4,7 +4,9 @@
 //! `service`. The API server judges every step by the caller's own token; nothing here decides what anybody may do.
 
 mod app;
+mod asked;
 mod dialect;
+mod document;
 mod errors;
 mod extract;
 #[cfg(test)]
@@ -16,10 +18,13 @@ mod observe;
 mod openai;
 mod oxen;
 mod process;
+mod reference;
+mod refusals;
 mod service;
 mod strongly;
 
 pub use app::Gateway;
+pub use document::text as document;
 pub use limits::Rate;
 pub use metrics::GatewayMetrics;
 pub use process::{Arguments, Error, run};

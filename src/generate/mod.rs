@@ -1,10 +1,12 @@
-//! What ships and is generated: definitions of the kinds, and RBAC for chart and kustomize. `outputs` is pure; `write` and `check` touch files.
+//! What ships and is generated: definitions of the kinds, RBAC for chart and kustomize, and the API document of the gateway. `outputs` is pure; `write` and `check` touch files.
 
 mod definitions;
 mod rbac;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use crate::gateway;
 
 /// Why files could not be generated.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,7 @@ const GENERATED: &[&str] = &["crds", "charts/finetune-operator/files"];
 pub fn outputs() -> Result<Vec<(PathBuf, String)>, Error> {
     let mut files = definitions::files()?;
     files.extend(rbac::files());
+    files.push(("docs/openapi.json".into(), gateway::document()));
     Ok(files)
 }
 

@@ -7,10 +7,11 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, header};
 use axum::response::Response;
-use axum::{Router, routing::post};
 use kube::ResourceExt;
 use moka::future::Cache;
 use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::api::ModelDeployment;
 use crate::gateway::app::Gateway;
@@ -26,15 +27,9 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 /// Header fields a server gets to see. Never the key.
 const PASSED: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, HeaderName::from_static("x-request-id")];
 
-/// The routes below `/v1`.
-pub fn router() -> Router<Gateway> {
-    let pass = |path: &'static str| {
-        post(move |gateway: State<Gateway>, session: Session, request: Request| complete(gateway, session, request, path))
-    };
-    Router::new()
-        .route("/v1/chat/completions", pass("chat/completions"))
-        .route("/v1/completions", pass("completions"))
-        .route("/v1/embeddings", pass("embeddings"))
+/// The routes of what served models do.
+pub fn router() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::default().routes(routes!(chat)).routes(routes!(complete)).routes(routes!(embed))
 }
 
 /// Knows the servers of models, and talks to them.
@@ -59,12 +54,57 @@ impl Servers {
     }
 }
 
-#[derive(Deserialize)]
+/// What the server of a model is asked. Only the name of the model is looked at; everything else is for the server.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = openai::Asked)]
 struct Named {
+    /// Name of a model that is served: see the list of models.
     model: String,
 }
 
-async fn complete(State(gateway): State<Gateway>, session: Session, request: Request, path: &str) -> Result<Response, Refusal> {
+/// Chat with a model
+///
+/// Passed on to the server of the model; what it answers comes back as it is, piece by piece where it is streamed.
+#[utoipa::path(
+    post, path = "/v1/chat/completions", request_body = Named, security(("bearer" = ["fine-tuning:read"]), ("key" = ["fine-tuning:read"])),
+    responses(
+        (status = 200, description = "What the server says", content((Object = "application/json"), (String = "text/event-stream"))),
+        (status = "default", description = "What the server says", body = Object),
+    )
+)]
+async fn chat(gateway: State<Gateway>, session: Session, request: Request) -> Result<Response, Refusal> {
+    pass(gateway, session, request, "chat/completions").await
+}
+
+/// Complete a text
+///
+/// Passed on to the server of the model, as a chat is.
+#[utoipa::path(
+    post, path = "/v1/completions", request_body = Named, security(("bearer" = ["fine-tuning:read"]), ("key" = ["fine-tuning:read"])),
+    responses(
+        (status = 200, description = "What the server says", content((Object = "application/json"), (String = "text/event-stream"))),
+        (status = "default", description = "What the server says", body = Object),
+    )
+)]
+async fn complete(gateway: State<Gateway>, session: Session, request: Request) -> Result<Response, Refusal> {
+    pass(gateway, session, request, "completions").await
+}
+
+/// Embed texts
+///
+/// Passed on to the server of the model, as a chat is.
+#[utoipa::path(
+    post, path = "/v1/embeddings", request_body = Named, security(("bearer" = ["fine-tuning:read"]), ("key" = ["fine-tuning:read"])),
+    responses(
+        (status = 200, description = "What the server says", body = Object),
+        (status = "default", description = "What the server says", body = Object),
+    )
+)]
+async fn embed(gateway: State<Gateway>, session: Session, request: Request) -> Result<Response, Refusal> {
+    pass(gateway, session, request, "embeddings").await
+}
+
+async fn pass(State(gateway): State<Gateway>, session: Session, request: Request, path: &str) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     let too_large = |_| Refusal::new(Kind::TooLarge, format!("the body is larger than {} bytes", limits::COMPLETION_BYTES));
     let body = to_bytes(body, limits::COMPLETION_BYTES).await.map_err(too_large)?;
@@ -130,7 +170,7 @@ fn address(deployment: &ModelDeployment) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::post;
+    use axum::{Router, routing::post};
     use serde_json::json;
 
     use super::*;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::api::{AutoDeploy, DeployWhich, ServingType, Visibility};
 use crate::gateway::errors::Refusal;
@@ -19,42 +20,85 @@ const FIELDS: Fields = Fields {
     parameters: "hyperparameters",
 };
 
-/// The body of a create.
-#[derive(Deserialize, Debug)]
+/// A job to be made.
+#[derive(Deserialize, Debug, ToSchema)]
+#[schema(as = openai::CreateJob)]
 pub struct CreateJob {
+    /// Name or alias of the base model.
     model: String,
+    /// What to train on: the name of a Dataset, or `s3://…`, `hf://org/name[@revision]`, `volume://claim/path`.
     training_file: String,
+    /// What to evaluate on: `s3://…`, `hf://…` or `volume://…`.
     #[serde(default)]
     validation_file: Option<String>,
+    /// What to train with. Those of the method come first.
     #[serde(default)]
+    #[schema(value_type = Option<AskedHyperparameters>)]
     hyperparameters: Option<Values>,
+    /// How to train; as the default script does when absent.
     #[serde(default)]
     method: Option<Method>,
+    /// What the name of the model ends with.
     #[serde(default)]
+    #[schema(max_length = 64)]
     suffix: Option<String>,
+    /// The seed to draw from; drawn once when absent.
     #[serde(default)]
     seed: Option<i64>,
+    /// None are supported.
     #[serde(default)]
+    #[schema(max_items = 0)]
     integrations: Option<Vec<Value>>,
+    /// Up to 16 pairs, keys of up to 64 and values of up to 512 characters.
     #[serde(default)]
     metadata: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Deserialize, Debug)]
+/// How to train.
+#[derive(Deserialize, Debug, ToSchema)]
+#[schema(as = openai::AskedMethod)]
 struct Method {
+    /// `supervised`, `dpo`, `reinforcement`, or any type that a script answers to.
     #[serde(rename = "type")]
     type_: String,
+    /// Under the name of the type: an object with its `hyperparameters`.
     #[serde(flatten)]
     settings: BTreeMap<String, Value>,
 }
 
-/// The body that shares a checkpoint.
-#[derive(Deserialize, Debug)]
+/// What to train with: each a number, or `auto` for what the script does by itself. The parameters of the script go by their own names.
+#[derive(ToSchema)]
+#[schema(as = openai::AskedHyperparameters)]
+#[expect(dead_code, reason = "the schema of the script, which the cluster has, decides")]
+struct AskedHyperparameters {
+    /// Passes over the data, 1 to 50.
+    n_epochs: Option<Value>,
+    /// Examples a device takes at once, 1 to 256.
+    batch_size: Option<Value>,
+    /// What the default learning rate of the script is multiplied by, more than 0.
+    learning_rate_multiplier: Option<Value>,
+    /// Weight of the reference model, more than 0 and at most 2.
+    beta: Option<Value>,
+    /// Parameters of the script.
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+/// The projects that may use a checkpoint.
+#[derive(Deserialize, Debug, ToSchema)]
+#[schema(as = openai::CreatePermissions)]
 #[serde(deny_unknown_fields)]
 pub struct CreatePermissions {
-    /// The projects.
+    /// Namespaces, at least one and at most 100; `*` is all of them.
+    #[schema(min_items = 1, max_items = 100, value_type = Vec<ProjectId>)]
     pub project_ids: Vec<String>,
 }
+
+/// A namespace, or `*`.
+#[derive(ToSchema)]
+#[schema(as = openai::ProjectId, value_type = String, max_length = 63, pattern = r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$")]
+#[expect(dead_code, reason = "ids are checked where they are used")]
+struct ProjectId(String);
 
 /// The run a create asks for.
 ///

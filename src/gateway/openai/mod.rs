@@ -1,24 +1,28 @@
 //! The fine-tuning API of OpenAI. Successes are always 200; lists are paged by the id of their last item.
 
+mod ask;
 mod completions;
 mod create;
 mod job;
 mod left;
 mod models;
+mod object;
 
 #[cfg(test)]
 mod tests;
 
+use axum::Json;
 use axum::extract::Path;
-use axum::http::HeaderMap;
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
 use kube::ResourceExt;
-use serde_json::{Value, json};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::job::Job;
+use self::left::{Event, JobCheckpoint, Permission, Revoked};
+use self::object::{List, Page as Ended};
 use super::app::Gateway;
-use super::errors::Refusal;
-use super::extract::{Asked, Said, idempotency_key};
+use super::asked::Query;
+use super::errors::{Kind, Refusal};
+use super::extract::{Once, Said};
 use super::service::query::{Filter, NEWEST_FIRST, Page};
 use super::service::transitions::Action;
 use super::service::{Session, actions, checkpoints, create as creation, history, permissions, runs};
@@ -27,116 +31,179 @@ use crate::api::{Checkpoint, FineTune, FineTunePhase};
 pub use completions::{Servers, router as completions};
 pub use models::router as models;
 
-type Answer = Result<Json<Value>, Refusal>;
+type Answer<T> = Result<Json<T>, Refusal>;
 
 /// The routes below `/fine_tuning`.
-pub fn router() -> Router<Gateway> {
-    Router::new()
-        .route("/jobs", get(list).post(create))
-        .route("/jobs/{id}", get(retrieve))
-        .route("/jobs/{id}/cancel", post(cancel))
-        .route("/jobs/{id}/pause", post(pause))
-        .route("/jobs/{id}/resume", post(resume))
-        .route("/jobs/{id}/events", get(events))
-        .route("/jobs/{id}/checkpoints", get(list_checkpoints))
-        .route("/checkpoints/{checkpoint}/permissions", get(list_permissions).post(grant))
-        .route("/checkpoints/{checkpoint}/permissions/{permission}", delete(revoke))
+pub fn router() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::default()
+        .routes(routes!(list, create))
+        .routes(routes!(retrieve))
+        .routes(routes!(cancel))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(events))
+        .routes(routes!(list_checkpoints))
+        .routes(routes!(list_permissions, grant))
+        .routes(routes!(revoke))
 }
 
-async fn create(session: Session, headers: HeaderMap, said: Said<create::CreateJob>) -> Answer {
-    let key = idempotency_key(&headers)?;
-    let new = create::new_run(said.value, key, said.fingerprint)?;
+/// Create a job
+///
+/// Looks up what it names, checks its parameters against the schema of its script, and starts a FineTune. The best checkpoint is served as soon as
+/// it has succeeded.
+#[utoipa::path(
+    post, path = "/jobs", params(Once), request_body = create::CreateJob,
+    responses((status = 200, body = Job, description = "The job"))
+)]
+async fn create(session: Session, once: Once, said: Said<create::CreateJob>) -> Answer<Job> {
+    let new = create::new_run(said.value, once.key, said.fingerprint)?;
     let run = creation::create(&session, new).await?;
     described(&session, &run).await
 }
 
-async fn list(session: Session, asked: Asked) -> Answer {
-    let limit = asked.limit("limit", 20)?;
-    let after = match asked.text("after") {
-        Some(id) => Some(NEWEST_FIRST.place(&runs::get(&session, id).await.map_err(|refusal| unknown_cursor(refusal, id))?)),
+/// List jobs
+///
+/// Newest first.
+#[utoipa::path(get, path = "/jobs", params(ask::Jobs), responses((status = 200, body = List<Job>, description = "A page of jobs")))]
+async fn list(session: Session, Query(asked): Query<ask::Jobs>) -> Answer<List<Job>> {
+    let limit = asked.limit.bounded();
+    let after = match asked.after {
+        Some(id) => Some(NEWEST_FIRST.place(&runs::get(&session, &id).await.map_err(|refusal| unknown_cursor(refusal, &id))?)),
         None => None,
     };
-    let metadata = asked.bracketed("metadata").map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let mut page = Page::after(NEWEST_FIRST, after, limit);
-    runs::list(&session, Filter { metadata, ..Filter::default() }, &mut page, |_| true).await?;
+    runs::list(&session, Filter { metadata: asked.metadata, ..Filter::default() }, &mut page, |_| true).await?;
     let found = page.runs();
     let around = if found.is_empty() { runs::Surroundings::default() } else { runs::surroundings(&session).await? };
-    let data: Vec<Value> = found.iter().take(limit).map(|run| job::job(run, &around)).collect();
-    Ok(Json(json!({"object": "list", "data": data, "has_more": found.len() > limit})))
+    let data = found.iter().take(limit).map(|run| job::job(run, &around)).collect();
+    Ok(Json(List::new(data, found.len() > limit)))
 }
 
 /// A cursor that is not there is the fault of the query, not of the URL.
 fn unknown_cursor(refusal: Refusal, id: &str) -> Refusal {
     match refusal.kind {
-        super::errors::Kind::NotFound => Refusal::bad("after", Refusal::not_found("the item to go on after", id).message),
+        Kind::NotFound => Refusal::bad("after", Refusal::not_found("the item to go on after", id).message),
         _ => refusal,
     }
 }
 
-async fn retrieve(session: Session, Path(id): Path<String>) -> Answer {
-    let run = runs::get(&session, &id).await?;
+/// Retrieve a job
+#[utoipa::path(get, path = "/jobs/{id}", params(ask::Job), responses((status = 200, body = Job, description = "The job")))]
+async fn retrieve(session: Session, Path(of): Path<ask::Job>) -> Answer<Job> {
+    let run = runs::get(&session, &of.id).await?;
     described(&session, &run).await
 }
 
-async fn described(session: &Session, run: &FineTune) -> Answer {
+async fn described(session: &Session, run: &FineTune) -> Answer<Job> {
     Ok(Json(job::job(run, &runs::surroundings_of(session, run).await?)))
 }
 
-async fn cancel(session: Session, Path(id): Path<String>, asked: Asked) -> Answer {
-    let run = actions::act(&session, &id, Action::Stop).await?;
-    let run = actions::settled(&session, run, asked.wait()?, &[FineTunePhase::Stopped]).await?;
+/// Cancel a job
+///
+/// Ends it for good; its checkpoints stay. What is cancelled already stays so.
+#[utoipa::path(post, path = "/jobs/{id}/cancel", params(ask::Job, ask::Patience), responses((status = 200, body = Job, description = "The job")))]
+async fn cancel(session: Session, Path(of): Path<ask::Job>, Query(asked): Query<ask::Patience>) -> Answer<Job> {
+    let run = actions::act(&session, &of.id, Action::Stop).await?;
+    let run = actions::settled(&session, run, asked.wait.0, &[FineTunePhase::Stopped]).await?;
     described(&session, &run).await
 }
 
-async fn pause(session: Session, Path(id): Path<String>, asked: Asked) -> Answer {
-    let run = actions::act(&session, &id, Action::Pause).await?;
-    let run = actions::settled(&session, run, asked.wait()?, &[FineTunePhase::Paused]).await?;
+/// Pause a job
+///
+/// Saves a checkpoint and gives its hardware back.
+#[utoipa::path(post, path = "/jobs/{id}/pause", params(ask::Job, ask::Patience), responses((status = 200, body = Job, description = "The job")))]
+async fn pause(session: Session, Path(of): Path<ask::Job>, Query(asked): Query<ask::Patience>) -> Answer<Job> {
+    let run = actions::act(&session, &of.id, Action::Pause).await?;
+    let run = actions::settled(&session, run, asked.wait.0, &[FineTunePhase::Paused]).await?;
     described(&session, &run).await
 }
 
-async fn resume(session: Session, Path(id): Path<String>) -> Answer {
-    let run = actions::act(&session, &id, Action::Resume).await?;
+/// Resume a job
+///
+/// It goes on from its last checkpoint.
+#[utoipa::path(post, path = "/jobs/{id}/resume", params(ask::Job), responses((status = 200, body = Job, description = "The job")))]
+async fn resume(session: Session, Path(of): Path<ask::Job>) -> Answer<Job> {
+    let run = actions::act(&session, &of.id, Action::Resume).await?;
     described(&session, &run).await
 }
 
-async fn events(session: Session, Path(id): Path<String>, asked: Asked) -> Answer {
-    let run = runs::get(&session, &id).await?;
+/// List the events of a job
+///
+/// Newest first.
+#[utoipa::path(get, path = "/jobs/{id}/events", params(ask::Job, ask::Events), responses((status = 200, body = List<Event>, description = "A page of events")))]
+async fn events(session: Session, Path(of): Path<ask::Job>, Query(asked): Query<ask::Events>) -> Answer<List<Event>> {
+    let run = runs::get(&session, &of.id).await?;
     let left = runs::history(&session, &run).await?;
-    let all: Vec<Value> = history::events(&run, left.as_ref()).iter().map(left::event).collect();
-    let (data, has_more) = left::page(all, asked.text("after"), asked.limit("limit", 20)?)?;
-    Ok(Json(json!({"object": "list", "data": data, "has_more": has_more})))
+    let all = history::events(&run, left.as_ref()).iter().map(left::event).collect();
+    List::after(all, asked.after.as_deref(), asked.limit).map(Json)
 }
 
-async fn list_checkpoints(session: Session, Path(id): Path<String>, asked: Asked) -> Answer {
-    let run = runs::get(&session, &id).await?;
+/// List the checkpoints of a job
+///
+/// Those that were verified, newest first.
+#[utoipa::path(
+    get, path = "/jobs/{id}/checkpoints", params(ask::Job, ask::Checkpoints),
+    responses((status = 200, body = Ended<JobCheckpoint>, description = "A page of checkpoints"))
+)]
+async fn list_checkpoints(
+    session: Session,
+    Path(of): Path<ask::Job>,
+    Query(asked): Query<ask::Checkpoints>,
+) -> Answer<Ended<JobCheckpoint>> {
+    let run = runs::get(&session, &of.id).await?;
     let newest_first = checkpoints::of_run(&session, &run).await?.into_iter().rev();
     let all = newest_first.map(|checkpoint| left::checkpoint(&checkpoint, &run.name_any())).collect();
-    left::list(all, &asked).map(Json)
+    List::after(all, asked.after.as_deref(), asked.limit).map(|list| Json(list.with_ends()))
 }
 
-async fn list_permissions(session: Session, Path(id): Path<String>, asked: Asked) -> Answer {
-    let checkpoint: Checkpoint = checkpoints::get(&session, &id).await?;
+/// List the permissions of a checkpoint
+///
+/// Which projects may use it, those that hold of all checkpoints of its job included.
+#[utoipa::path(
+    get, path = "/checkpoints/{checkpoint}/permissions", params(ask::Checkpoint, ask::Permissions),
+    responses((status = 200, body = Ended<Permission>, description = "A page of permissions"))
+)]
+async fn list_permissions(
+    session: Session,
+    Path(of): Path<ask::Checkpoint>,
+    Query(asked): Query<ask::Permissions>,
+) -> Answer<Ended<Permission>> {
+    let checkpoint: Checkpoint = checkpoints::get(&session, &of.checkpoint).await?;
     let mut all = permissions::list(&session, &checkpoint).await?;
-    match asked.text("order") {
-        None | Some("descending") => {}
-        Some("ascending") => all.reverse(),
-        Some(_) => return Err(Refusal::bad("order", "order is ascending or descending")),
+    if asked.order == ask::Order::Ascending {
+        all.reverse();
     }
-    if let Some(project) = asked.text("project_id") {
+    if let Some(project) = asked.project_id {
         all.retain(|permission| permission.spec.project == project);
     }
-    left::list(all.iter().map(left::permission).collect(), &asked).map(Json)
+    let all = all.iter().map(left::permission).collect();
+    List::after(all, asked.after.as_deref(), asked.limit).map(|list| Json(list.with_ends()))
 }
 
-async fn grant(session: Session, Path(id): Path<String>, said: Said<create::CreatePermissions>) -> Answer {
-    let checkpoint = checkpoints::get(&session, &id).await?;
+/// Share a checkpoint
+///
+/// Lets projects use it. A project that may already keeps the permission it has.
+#[utoipa::path(
+    post, path = "/checkpoints/{checkpoint}/permissions", params(ask::Checkpoint), request_body = create::CreatePermissions,
+    responses((status = 200, body = Ended<Permission>, description = "One permission for each project"))
+)]
+async fn grant(
+    session: Session,
+    Path(of): Path<ask::Checkpoint>,
+    said: Said<create::CreatePermissions>,
+) -> Answer<Ended<Permission>> {
+    let checkpoint = checkpoints::get(&session, &of.checkpoint).await?;
     let granted = permissions::grant(&session, &checkpoint, &said.value.project_ids).await?;
-    let data: Vec<Value> = granted.iter().map(left::permission).collect();
-    Ok(Json(left::listed(&data, false)))
+    Ok(Json(List::new(granted.iter().map(left::permission).collect(), false).with_ends()))
 }
 
-async fn revoke(session: Session, Path((checkpoint, id)): Path<(String, String)>) -> Answer {
-    let checkpoint = checkpoints::get(&session, &checkpoint).await?;
-    let gone = permissions::revoke(&session, &checkpoint, &id).await?;
+/// Take a permission back
+#[utoipa::path(
+    delete, path = "/checkpoints/{checkpoint}/permissions/{permission}", params(ask::Permission),
+    responses((status = 200, body = Revoked, description = "It is gone"))
+)]
+async fn revoke(session: Session, Path(of): Path<ask::Permission>) -> Answer<Revoked> {
+    let checkpoint = checkpoints::get(&session, &of.checkpoint).await?;
+    let gone = permissions::revoke(&session, &checkpoint, &of.permission).await?;
     Ok(Json(left::revoked(&gone)))
 }

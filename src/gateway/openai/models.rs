@@ -1,11 +1,13 @@
 //! The models a project serves, as OpenAI lists models.
 
+use axum::Json;
 use axum::extract::Path;
-use axum::routing::get;
-use axum::{Json, Router};
 use kube::ResourceExt;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::object::{ListObject, ModelObject};
 use crate::api::ModelDeployment;
 use crate::gateway::app::Gateway;
 use crate::gateway::errors::Refusal;
@@ -13,22 +15,59 @@ use crate::gateway::service::cluster::Selection;
 use crate::gateway::service::{Session, runs, standing};
 
 /// The routes of models.
-pub fn router() -> Router<Gateway> {
-    Router::new().route("/", get(list)).route("/{model}", get(retrieve))
+pub fn router() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::default().routes(routes!(list_models)).routes(routes!(retrieve_model))
 }
 
-async fn list(session: Session) -> Result<Json<Value>, Refusal> {
-    let served = served(&session).await?;
-    Ok(Json(json!({"object": "list", "data": served.iter().map(model).collect::<Vec<_>>()})))
+/// A model that is served.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = openai::Model)]
+pub struct Model {
+    /// The name it answers to.
+    pub id: String,
+    /// Always `model`.
+    pub object: ModelObject,
+    /// When it was deployed, in seconds since 1970.
+    pub created: i64,
+    /// Namespace it is served in.
+    pub owned_by: String,
 }
 
-async fn retrieve(session: Session, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
+/// The models that are served.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = openai::Models)]
+pub struct Models {
+    /// Always `list`.
+    pub object: ListObject,
+    /// The models, newest first.
+    pub data: Vec<Model>,
+}
+
+/// Which model is meant.
+#[derive(Deserialize, IntoParams)]
+pub struct Called {
+    /// The name it answers to
+    model: String,
+}
+
+/// List models
+///
+/// Those that answer in the project, newest first.
+#[utoipa::path(get, path = "/", responses((status = 200, body = Models, description = "The models")))]
+async fn list_models(session: Session) -> Result<Json<Models>, Refusal> {
     let served = served(&session).await?;
-    let found = served.iter().find(|deployment| standing::model_name(deployment) == name);
+    Ok(Json(Models { object: ListObject::List, data: served.iter().map(model).collect() }))
+}
+
+/// Retrieve a model
+#[utoipa::path(get, path = "/{model}", params(Called), responses((status = 200, body = Model, description = "The model")))]
+async fn retrieve_model(session: Session, Path(called): Path<Called>) -> Result<Json<Model>, Refusal> {
+    let served = served(&session).await?;
+    let found = served.iter().find(|deployment| standing::model_name(deployment) == called.model);
     found.map(|deployment| Json(model(deployment))).ok_or_else(|| Refusal {
         param: Some("model".into()),
         code: Some("model_not_found"),
-        ..Refusal::not_found("a model that is served", &name)
+        ..Refusal::not_found("a model that is served", &called.model)
     })
 }
 
@@ -44,11 +83,11 @@ fn created(deployment: &ModelDeployment) -> i64 {
     deployment.creation_timestamp().map_or(0, |time| time.0.as_second())
 }
 
-fn model(deployment: &ModelDeployment) -> Value {
-    json!({
-        "id": standing::model_name(deployment),
-        "object": "model",
-        "created": created(deployment),
-        "owned_by": deployment.namespace().unwrap_or_default(),
-    })
+fn model(deployment: &ModelDeployment) -> Model {
+    Model {
+        id: standing::model_name(deployment),
+        object: ModelObject::Model,
+        created: created(deployment),
+        owned_by: deployment.namespace().unwrap_or_default(),
+    }
 }

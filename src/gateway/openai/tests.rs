@@ -3,11 +3,17 @@
 use serde_json::{Value, json};
 
 use super::create::{CreateJob, CreatePermissions, new_run};
+use super::object::{List, Listed};
 use super::{job, left};
 use crate::api::{DeployWhich, FineTunePhase as Phase};
+use crate::gateway::asked::Number;
 use crate::gateway::errors::{Kind, Refusal};
 use crate::gateway::fixtures::{around, checkpoint, deployment, keys, lacks, run};
 use crate::gateway::service::create::{NewRun, Script};
+
+fn value(shown: impl serde::Serialize) -> Value {
+    serde_json::to_value(shown).unwrap()
+}
 
 fn asked(body: Value) -> Result<NewRun, Refusal> {
     let whole = crate::gateway::fixtures::merged(json!({"model": "gpt-4o-mini", "training_file": "file-abc123"}), body);
@@ -25,7 +31,7 @@ fn a_job_has_every_documented_key() {
         "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 4, "batch_size": 1, "learning_rate_multiplier": 1.0}}},
         "metadata": {"team": "value"}, "error": null, "user_provided_suffix": "x",
     });
-    let shown = job::job(&run(json!({})), &around(vec![]));
+    let shown = value(job::job(&run(json!({})), &around(vec![])));
     assert_eq!(lacks(&documented, &shown), Vec::<String>::new());
     assert_eq!((shown["id"].as_str(), shown["status"].as_str()), (Some("ftjob-bot"), Some("succeeded")));
     assert_eq!(shown["hyperparameters"], json!({"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 2}));
@@ -36,13 +42,13 @@ fn a_job_has_every_documented_key() {
 
 #[test]
 fn a_job_that_trains_has_no_result_yet_and_a_failed_one_says_why() {
-    let training = job::job(&run(json!({"status": {"phase": "Running"}})), &around(vec![]));
+    let training = value(job::job(&run(json!({"status": {"phase": "Running"}})), &around(vec![])));
     for null in ["fine_tuned_model", "finished_at", "trained_tokens", "error"] {
         assert_eq!(training[null], Value::Null, "{null}");
     }
     let failure =
         json!({"reason": "GpuOutOfMemory", "message": "no memory", "hint": "halve it", "field": "spec.parameters.batch_size"});
-    let failed = job::job(&run(json!({"status": {"phase": "Failed", "failure": failure}})), &around(vec![]));
+    let failed = value(job::job(&run(json!({"status": {"phase": "Failed", "failure": failure}})), &around(vec![])));
     let error = json!({"code": "GpuOutOfMemory", "message": "no memory (halve it)", "param": "spec.parameters.batch_size"});
     assert_eq!(failed["error"], error);
 }
@@ -51,7 +57,7 @@ fn a_job_that_trains_has_no_result_yet_and_a_failed_one_says_why() {
 fn the_model_is_named_as_what_serves_it() {
     let mut served = deployment(300, "Ready");
     served.spec.model_name = Some("llama-support-v1".into());
-    let shown = |deployments| job::job(&run(json!({})), &around(deployments))["fine_tuned_model"].clone();
+    let shown = |deployments| value(job::job(&run(json!({})), &around(deployments)))["fine_tuned_model"].clone();
     assert_eq!(shown(vec![served]), "llama-support-v1");
     assert_eq!(shown(vec![deployment(300, "Ready"), deployment(200, "Progressing")]), "bot-step-200", "the best comes first");
 }
@@ -71,7 +77,7 @@ fn every_phase_has_its_word() {
         (Phase::Failed, "failed"),
     ];
     for (phase, word) in words {
-        assert_eq!(job::status(phase), word);
+        assert_eq!(value(job::status(phase)), word);
     }
 }
 
@@ -127,7 +133,7 @@ fn a_checkpoint_has_every_documented_key_and_keeps_its_own() {
             "full_valid_loss": 0.567, "full_valid_mean_token_accuracy": 0.944,
         },
     });
-    let shown = left::checkpoint(&checkpoint(88), "bot");
+    let shown = value(left::checkpoint(&checkpoint(88), "bot"));
     assert_eq!(lacks(&documented, &shown), Vec::<String>::new());
     assert_eq!(shown["metrics"]["train_loss"], json!(0.478));
     assert_eq!(shown["metrics"]["full_valid_loss"], json!(0.567));
@@ -136,14 +142,25 @@ fn a_checkpoint_has_every_documented_key_and_keeps_its_own() {
 
 #[test]
 fn pages_follow_their_cursor() {
-    let items: Vec<Value> = (0..5).map(|n| json!({"id": format!("i{n}")})).collect();
-    let page =
-        |after, limit| left::page(items.clone(), after, limit).map(|(data, more)| (data.len(), data[0]["id"].clone(), more));
-    assert_eq!(page(None, 2).unwrap(), (2, json!("i0"), true));
-    assert_eq!(page(Some("i1"), 3).unwrap(), (3, json!("i2"), false));
+    #[derive(Clone, serde::Serialize)]
+    struct Item {
+        id: String,
+    }
+    impl Listed for Item {
+        fn id(&self) -> &str {
+            &self.id
+        }
+    }
+    let items: Vec<Item> = (0..5).map(|n| Item { id: format!("i{n}") }).collect();
+    let page = |after, limit| {
+        let page = List::after(items.clone(), after, Number::<10, 1>(limit));
+        page.map(|page| (page.data.len(), page.data[0].id.clone(), page.has_more))
+    };
+    assert_eq!(page(None, 2).unwrap(), (2, "i0".into(), true));
+    assert_eq!(page(Some("i1"), 3).unwrap(), (3, "i2".into(), false));
     assert_eq!(page(Some("gone"), 3).unwrap_err().param.as_deref(), Some("after"));
-    let listed = left::listed(&items, false);
+    let listed = value(List::new(items, false).with_ends());
     assert_eq!(keys(&listed), ["data", "first_id", "has_more", "last_id", "object"]);
     assert_eq!((&listed["first_id"], &listed["last_id"]), (&json!("i0"), &json!("i4")));
-    assert_eq!(left::listed(&[], false)["first_id"], Value::Null);
+    assert_eq!(value(List::<Item>::new(vec![], false).with_ends())["first_id"], Value::Null);
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::api::{ServingType, Visibility};
 use crate::gateway::errors::Refusal;
@@ -18,41 +20,104 @@ const FIELDS: Fields = Fields {
     parameters: "training_params",
 };
 
-/// The body of a create.
-#[derive(Deserialize, Debug)]
+/// A fine-tune to be made.
+#[derive(Deserialize, Debug, ToSchema)]
+#[schema(as = oxen::CreateFineTuneRequest)]
 pub struct CreateFineTune {
+    /// What to train on: a path in the repository, or `s3://…`, `hf://org/name[@revision]`, `volume://claim/path`.
     resource: String,
+    /// Name or alias of the base model.
     base_model: String,
+    /// Type of the script that trains, or its name.
     script_type: String,
+    /// Whether every namespace may use the checkpoints.
     #[serde(default)]
+    #[schema(default = false)]
     is_public: Option<bool>,
+    /// Where checkpoints go: a path in the repository, `s3://…` or `volume://…`; the operator's own place when absent.
     #[serde(default)]
     oxen_model_path: Option<String>,
+    /// What to train with.
     #[serde(default)]
+    #[schema(value_type = Option<AskedParams>)]
     training_params: Option<Values>,
+    /// What people call it.
     #[serde(default)]
     name: Option<String>,
+    /// What it is for.
     #[serde(default)]
     description: Option<String>,
 }
 
-/// The body of a deploy.
-#[derive(Deserialize, Debug, Default)]
-pub struct Deploy {
-    #[serde(default)]
-    deployment_type: Option<String>,
+/// What to train with. These are the names that are documented; what a script takes, and in which types, says its schema.
+#[derive(ToSchema)]
+#[schema(as = oxen::AskedTrainingParams)]
+#[expect(dead_code, reason = "the schema of the script, which the cluster has, decides")]
+struct AskedParams {
+    /// Examples a device takes at once.
+    batch_size: Option<i64>,
+    /// Column of captions or prompts.
+    caption_column: Option<String>,
+    /// Steps whose gradients are taken together.
+    gradient_accumulation: Option<i64>,
+    /// Column of paths of images.
+    image_column: Option<String>,
+    /// Learning rate.
+    learning_rate: Option<f64>,
+    /// Scale of the adapter.
+    lora_alpha: Option<i64>,
+    /// Rank of the adapter.
+    lora_rank: Option<i64>,
+    /// Steps between two samples.
+    sample_every: Option<i64>,
+    /// How many samples, or the prompts of the samples.
+    samples: Option<Value>,
+    /// Steps altogether.
+    steps: Option<i64>,
+    /// How timesteps are sampled.
+    timestep_type: Option<String>,
+    /// Whether only an adapter is trained; true when absent, where the script knows the word.
+    use_lora: Option<bool>,
+    /// Other parameters of the script.
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
 
-impl Deploy {
-    /// The kind of server that is wanted.
-    ///
-    /// # Errors
-    /// There is no such kind.
-    pub fn type_(&self) -> Result<ServingType, Refusal> {
-        match self.deployment_type.as_deref() {
-            None | Some("normal") => Ok(ServingType::Normal),
-            Some("fast") => Ok(ServingType::Fast),
-            Some(_) => Err(Refusal::bad("deployment_type", "deployment_type is fast or normal")),
+/// How to deploy.
+#[derive(Deserialize, Debug, Default, ToSchema)]
+#[schema(as = oxen::DeployRequest)]
+pub struct Deploy {
+    /// For speed, or as usual.
+    #[serde(default)]
+    pub deployment_type: Option<DeploymentType>,
+}
+
+/// How a model is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = oxen::DeploymentType)]
+#[serde(rename_all = "lowercase")]
+pub enum DeploymentType {
+    /// By the server that is tuned for speed.
+    Fast,
+    /// By the ordinary server.
+    #[default]
+    Normal,
+}
+
+impl From<DeploymentType> for ServingType {
+    fn from(type_: DeploymentType) -> Self {
+        match type_ {
+            DeploymentType::Fast => Self::Fast,
+            DeploymentType::Normal => Self::Normal,
+        }
+    }
+}
+
+impl From<ServingType> for DeploymentType {
+    fn from(type_: ServingType) -> Self {
+        match type_ {
+            ServingType::Fast => Self::Fast,
+            ServingType::Normal => Self::Normal,
         }
     }
 }

@@ -10,6 +10,10 @@ use crate::gateway::fixtures::{around, checkpoint, deployment, lacks, merged, ru
 use crate::gateway::service::create::{Data, NewRun, Script};
 use crate::gateway::service::sources;
 
+fn value(shown: impl serde::Serialize) -> Value {
+    serde_json::to_value(shown).unwrap()
+}
+
 fn asked(body: Value) -> Result<NewRun, Refusal> {
     let whole =
         merged(json!({"resource": "data/train.jsonl", "base_model": "org/model", "script_type": "text_generation"}), body);
@@ -43,7 +47,7 @@ fn documented() -> Value {
 
 #[test]
 fn a_fine_tune_has_every_documented_key() {
-    let found = shown::fine_tune(&run(json!({})), &around(vec![deployment(200, "Ready")]));
+    let found = value(shown::fine_tune(&run(json!({})), &around(vec![deployment(200, "Ready")])));
     assert_eq!(lacks(&documented(), &found), Vec::<String>::new());
     assert_eq!((found["status"].as_str(), found["credits_used"].as_str()), (Some("deployed"), Some("1.5")));
     assert_eq!(
@@ -52,7 +56,7 @@ fn a_fine_tune_has_every_documented_key() {
     );
     assert_eq!((&found["training_params"]["save_steps_ratio"], &found["training_params"]["custom"]), (&json!(0.25), &json!("x")));
     assert_eq!(found["deployed_model"]["id"], "deployment-200");
-    let fresh = shown::fine_tune(&run(json!({"status": null, "metadata": {"annotations": null}})), &around(vec![]));
+    let fresh = value(shown::fine_tune(&run(json!({"status": null, "metadata": {"annotations": null}})), &around(vec![])));
     assert_eq!(lacks(&documented(), &fresh), Vec::<String>::new());
     assert_eq!((&fresh["status"], &fresh["created_by"]), (&json!("created"), &Value::Null));
 }
@@ -73,12 +77,12 @@ fn every_phase_has_its_word_and_every_word_its_phases() {
     ];
     for (phase, word) in words {
         let run = run(json!({"status": {"phase": phase}}));
-        assert_eq!(shown::status(&run, &around(vec![])), word);
-        assert!(shown::phases(word).unwrap().contains(&run.status.unwrap().phase), "{word}");
+        let status = shown::status(&run, &around(vec![]));
+        assert_eq!(value(status), word);
+        assert!(status.phases().contains(&run.status.unwrap().phase), "{word}");
     }
     let untouched = run(json!({"spec": {"desiredState": "Paused"}, "status": {"phase": "Paused", "attempt": 0}}));
-    assert_eq!(shown::status(&untouched, &around(vec![])), "created");
-    assert!(shown::phases("done").is_err());
+    assert_eq!(shown::status(&untouched, &around(vec![])), shown::Status::Created);
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn checkpoints_have_every_documented_key_ascending() {
         }],
     });
     let all = [checkpoint(100), checkpoint(200)];
-    let found = left::checkpoints(&run(json!({})), &all, &around(vec![deployment(200, "Progressing")]));
+    let found = value(left::checkpoints(&run(json!({})), &all, &around(vec![deployment(200, "Progressing")])));
     assert_eq!(lacks(&documented, &found), Vec::<String>::new());
     let (first, second) = (&found["checkpoints"][0], &found["checkpoints"][1]);
     assert_eq!(
@@ -129,19 +133,21 @@ fn checkpoints_have_every_documented_key_ascending() {
     );
     assert_eq!((&second["deployment_status"], &second["model_id"]), (&json!("deploying"), &json!("deployment-200")));
     assert_eq!(first["inference_samples"], json!([{"prompt": "a", "completion": "b"}, {"text": "no json"}]));
-    let none = left::checkpoints(&run(json!({})), &[], &around(vec![]));
+    let none = value(left::checkpoints(&run(json!({})), &[], &around(vec![])));
     assert_eq!((&none["checkpoints"], &none["total_checkpoints"]), (&json!([]), &json!(0)));
 }
 
 #[test]
 fn a_deploy_says_how_far_the_model_is() {
-    let found = left::deployed(&json!({}), &deployment(200, "Progressing"));
+    let found = value(left::deployed(shown::fine_tune(&run(json!({})), &around(vec![])), &deployment(200, "Progressing")));
     assert_eq!(
         (&found["status"], &found["status_message"], &found["deployment_id"]),
         (&json!("success"), &json!("deploying"), &json!("deployment-200"))
     );
     assert!(found["model"].is_object() && found["fine_tune"].is_object());
-    let type_ = |body: Value| serde_json::from_value::<Deploy>(body).unwrap().type_();
+    let type_ = |body: Value| {
+        serde_json::from_value::<Deploy>(body).map(|deploy| ServingType::from(deploy.deployment_type.unwrap_or_default()))
+    };
     assert_eq!(type_(json!({})).unwrap(), ServingType::Normal);
     assert_eq!(type_(json!({"deployment_type": "fast"})).unwrap(), ServingType::Fast);
     assert!(type_(json!({"deployment_type": "turbo"})).is_err());

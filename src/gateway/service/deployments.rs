@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use kube::{ResourceExt, api::ObjectMeta};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::cluster::Selection;
 use super::runs::is_ready;
@@ -109,12 +111,25 @@ pub async fn settled(session: &Session, deployment: ModelDeployment, patience: D
     found.ok_or_else(|| Refusal::not_found("deployment", &name))
 }
 
+/// How far a deployment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = DeploymentStatus)]
+#[serde(rename_all = "lowercase")]
+pub enum Word {
+    /// Its server is on its way.
+    Deploying,
+    /// It answers.
+    Deployed,
+    /// It cannot be served.
+    Failed,
+}
+
 /// One word for how far it is.
 #[must_use]
-pub fn word(deployment: &ModelDeployment) -> &'static str {
+pub fn word(deployment: &ModelDeployment) -> Word {
     match deployment.status.as_ref().map(|status| status.phase) {
-        _ if is_ready(deployment) => "deployed",
-        Some(DeploymentPhase::Failed) => "failed",
-        _ => "deploying",
+        _ if is_ready(deployment) => Word::Deployed,
+        Some(DeploymentPhase::Failed) => Word::Failed,
+        _ => Word::Deploying,
     }
 }

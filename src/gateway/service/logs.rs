@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as corev1;
 use kube::{ResourceExt, api::LogParams};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::cluster::{Selection, or_nothing};
 use super::{Session, runs};
@@ -16,15 +18,30 @@ const MOST_BYTES: i64 = 4 * 1024 * 1024;
 /// The container that trains.
 const TRAINER: &str = "trainer";
 
-/// One line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One line of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = LogLine)]
 pub struct Line {
     /// When it was written.
+    #[serde(rename = "timestamp")]
     pub time: Option<Timestamp>,
-    /// error, warn or info, as far as it can be told.
-    pub level: &'static str,
+    /// How bad it is, as far as it can be told.
+    pub level: Level,
     /// The text.
     pub message: String,
+}
+
+/// How bad a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = LogLevel)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Info,
+    /// Worth a look.
+    Warn,
+    /// Something failed.
+    Error,
 }
 
 /// The last `lines` lines since a time.
@@ -87,16 +104,16 @@ fn line(text: &str) -> Line {
 }
 
 /// The level a line speaks of: trainers name it in many ways, and errors of Python end in a word.
-fn level(message: &str) -> &'static str {
+fn level(message: &str) -> Level {
     let head = message.get(..message.len().min(200)).unwrap_or(message).to_ascii_uppercase();
     let words = |wanted: &[&str]| head.split(|letter: char| !letter.is_ascii_alphanumeric()).any(|word| wanted.contains(&word));
     let raised = head.split(':').next().is_some_and(|first| !first.contains(' ') && first.ends_with("ERROR"));
     if words(&["ERROR", "CRITICAL", "FATAL", "TRACEBACK"]) || raised {
-        "error"
+        Level::Error
     } else if words(&["WARNING", "WARN", "FUTUREWARNING", "USERWARNING", "DEPRECATIONWARNING"]) {
-        "warn"
+        Level::Warn
     } else {
-        "info"
+        Level::Info
     }
 }
 
@@ -110,15 +127,15 @@ mod tests {
     fn a_line_has_its_time_and_a_level() {
         let read = line("2027-01-15T07:00:00.123456789Z WARNING: low disk");
         assert_eq!(read.time, "2027-01-15T07:00:00.123456789Z".parse().ok());
-        assert_eq!((read.level, read.message.as_str()), ("warn", "WARNING: low disk"));
+        assert_eq!((read.level, read.message.as_str()), (Level::Warn, "WARNING: low disk"));
         let cases = [
-            ("torch.OutOfMemoryError: CUDA out of memory", "error"),
-            ("Traceback (most recent call last):", "error"),
-            ("[rank0]: ERROR something", "error"),
-            ("x.py:3: FutureWarning: y", "warn"),
-            ("{'loss': 0.3, 'errors': 0}", "info"),
-            ("terror and forewarning", "info"),
-            ("", "info"),
+            ("torch.OutOfMemoryError: CUDA out of memory", Level::Error),
+            ("Traceback (most recent call last):", Level::Error),
+            ("[rank0]: ERROR something", Level::Error),
+            ("x.py:3: FutureWarning: y", Level::Warn),
+            ("{'loss': 0.3, 'errors': 0}", Level::Info),
+            ("terror and forewarning", Level::Info),
+            ("", Level::Info),
         ];
         for (text, expected) in cases {
             assert_eq!(line(text).level, expected, "{text}");

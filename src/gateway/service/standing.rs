@@ -21,6 +21,7 @@ pub fn phase(run: &FineTune) -> FineTunePhase {
     let restarted = run.spec.restarts > status.map_or(0, |status| status.restarts);
     match (run.spec.desired_state, said) {
         (DesiredState::Running, Failed | Stopped | Succeeded) if restarted => Queued,
+        (DesiredState::Stopped, Failed | Stopped | Succeeded) if restarted => Stopping,
         (DesiredState::Running, Paused | Pausing) => Queued,
         (DesiredState::Paused, Queued | Preparing | Running) => Pausing,
         (DesiredState::Paused, Pending) => Paused,
@@ -164,6 +165,8 @@ mod tests {
             ("Pending", json!({"desiredState": "Paused"}), "Paused"),
             ("Paused", json!({}), "Queued"),
             ("Failed", json!({"restarts": 1}), "Queued"),
+            ("Stopped", json!({"restarts": 1, "desiredState": "Stopped"}), "Stopping"),
+            ("Stopped", json!({"desiredState": "Stopped"}), "Stopped"),
             ("Failed", json!({}), "Failed"),
             ("Running", json!({"description": "x"}), "Running"),
         ];

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Visibility;
+use crate::gateway::asked::{Flag, Moment, Number, Wait};
 use crate::gateway::errors::Refusal;
-use crate::gateway::extract::Asked;
 use crate::gateway::service::create::{Data, Fields, NewRun, Script};
 use crate::gateway::service::parameters::{self, Values};
-use crate::gateway::service::query::{FURTHEST, Field, Sort};
 use crate::gateway::service::transitions::Action;
 use crate::gateway::service::{Session, checkpoints, estimate::Question, runs};
 
@@ -22,21 +22,50 @@ const FIELDS: Fields = Fields {
     parameters: "hyperparameters",
 };
 
-/// The body of a create.
-#[derive(Deserialize, Debug)]
+/// A job to be made.
+#[derive(Deserialize, Debug, ToSchema)]
+#[schema(as = strongly::CreateJob)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateJob {
+    /// What people call it.
+    #[schema(min_length = 1)]
     name: String,
+    /// Name or alias of the base model.
     base_model: String,
+    /// What to train on: the name of a Dataset, or `s3://…`, `hf://org/name[@revision]`, `volume://claim/path`.
     training_dataset: String,
+    /// What it is for.
     #[serde(default)]
     description: Option<String>,
+    /// What to evaluate on: `s3://…`, `hf://…`, `volume://…`, or the name of a Dataset.
     #[serde(default)]
     validation_file: Option<String>,
+    /// What to train with.
     #[serde(default)]
+    #[schema(value_type = Option<AskedHyperparameters>)]
     hyperparameters: Option<Values>,
+    /// What the name of the resulting model ends with.
     #[serde(default)]
     suffix: Option<String>,
+}
+
+/// What to train with. These are the names that are documented; what a script takes, and in which types, says its schema.
+#[derive(ToSchema)]
+#[schema(as = strongly::AskedHyperparameters)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "the schema of the script, which the cluster has, decides")]
+struct AskedHyperparameters {
+    /// Passes over the data.
+    epochs: Option<f64>,
+    /// Learning rate.
+    learning_rate: Option<f64>,
+    /// Examples a device takes at once.
+    batch_size: Option<i64>,
+    /// Steps until the learning rate is reached.
+    warmup_steps: Option<i64>,
+    /// Other parameters of the script.
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
 
 /// The run a create asks for.
@@ -70,9 +99,11 @@ pub fn new_run(said: CreateJob, idempotency_key: Option<String>, request: String
     })
 }
 
-/// The body of a restart, which may be left out.
-#[derive(Deserialize, Debug, Default)]
+/// Where a restart begins.
+#[derive(Deserialize, Debug, Default, ToSchema)]
+#[schema(as = strongly::Restart)]
 pub struct Restart {
+    /// `scratch`, or the step of the last checkpoint; the last checkpoint when absent.
     #[serde(default)]
     from: Option<Value>,
 }
@@ -102,18 +133,22 @@ impl Restart {
     }
 }
 
-/// The body of an estimate.
-#[derive(Deserialize, Debug)]
+/// A training whose cost is asked for.
+#[derive(Deserialize, Debug, ToSchema)]
+#[schema(as = strongly::EstimateCost)]
 #[serde(rename_all = "camelCase")]
 pub struct EstimateCost {
     /// Name or alias of the base model.
     pub base_model: String,
     /// Examples of the training data.
     pub dataset_size: u64,
+    /// Name of the hardware; the default one when absent.
     #[serde(default)]
     hardware: Option<String>,
+    /// Passes over the data: a number, or its text.
     #[serde(default)]
     epochs: Option<Value>,
+    /// Tokens of an example; what the base model says when absent.
     #[serde(default)]
     sequence_length: Option<u64>,
 }
@@ -138,40 +173,42 @@ impl EstimateCost {
     }
 }
 
-/// How many results are skipped.
-///
-/// # Errors
-/// It is no number, or too far.
-pub fn offset(asked: &Asked) -> Result<usize, Refusal> {
-    let offset = asked.number("offset", 0, 0)?;
-    if offset > FURTHEST {
-        return Err(Refusal::bad("offset", format!("offset is at most {FURTHEST}: narrow the list with search or status")));
-    }
-    Ok(offset)
+/// Which job is meant.
+#[derive(Deserialize, IntoParams)]
+pub struct Of {
+    /// Id of the job, or the name of its FineTune
+    pub id: String,
 }
 
-/// An order such as `createdAt:desc`.
-///
-/// # Errors
-/// There is no such field or direction.
-pub fn sort(text: &str) -> Result<Sort, Refusal> {
-    let (field, direction) = text.split_once(':').unwrap_or((text, "asc"));
-    let field = match field {
-        "createdAt" => Field::Created,
-        "updatedAt" => Field::Updated,
-        "startedAt" => Field::Started,
-        "finishedAt" => Field::Finished,
-        "name" => Field::Name,
-        "status" => Field::Status,
-        "baseModel" => Field::BaseModel,
-        _ => {
-            let known = "createdAt, updatedAt, startedAt, finishedAt, name, status, baseModel";
-            return Err(Refusal::bad("sort", format!("sort is one of {known}, with :asc or :desc")));
-        }
-    };
-    match direction {
-        "asc" => Ok(Sort { field, descending: false }),
-        "desc" => Ok(Sort { field, descending: true }),
-        _ => Err(Refusal::bad("sort", "the direction of sort is asc or desc")),
-    }
+/// How long to wait.
+#[derive(Deserialize, IntoParams, Default)]
+#[serde(default)]
+pub struct Patience {
+    /// Seconds the answer may wait until it is done
+    #[param(inline)]
+    pub wait: Wait,
+}
+
+/// How to deploy.
+#[derive(Deserialize, IntoParams, Default)]
+#[serde(default)]
+pub struct Deploying {
+    /// If true, what serves the job's model is removed first
+    #[param(inline)]
+    pub retry: Flag,
+    /// Seconds the answer may wait until it is done
+    #[param(inline)]
+    pub wait: Wait,
+}
+
+/// Which lines of the log are read.
+#[derive(Deserialize, IntoParams, Default)]
+#[serde(default)]
+pub struct Lines {
+    /// How many lines, the newest
+    #[param(inline)]
+    pub lines: Number<100, 1>,
+    /// Only those after this time
+    #[param(inline)]
+    pub since: Option<Moment>,
 }

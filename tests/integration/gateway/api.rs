@@ -24,6 +24,7 @@ use kube::{
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use super::document::{assert_documented, assert_takes};
 use crate::harness::{
     Sandbox,
     cluster::{ADMIN, config, runtime},
@@ -52,7 +53,7 @@ pub struct Answer {
     pub code: u16,
     /// The header.
     pub headers: HeaderMap,
-    /// The body; null where there is none.
+    /// The body; null where there is none, and text where it is no JSON.
     pub body: Value,
 }
 
@@ -77,12 +78,18 @@ impl Gate {
         Self { router: self.router.clone(), key: key.into() }
     }
 
-    /// Sends a request as it is.
+    /// Sends a request as it is. The answer has to be as documented.
     pub async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let answer = self.router.clone().oneshot(request).await.unwrap();
         let (code, headers) = (answer.status().as_u16(), answer.headers().clone());
         let bytes = to_bytes(answer.into_body(), 16 * 1024 * 1024).await.unwrap();
-        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        let body = match headers.get(header::CONTENT_TYPE) {
+            _ if bytes.is_empty() => Value::Null,
+            Some(type_) if type_ == "application/json" => serde_json::from_slice(&bytes).unwrap(),
+            _ => String::from_utf8(bytes.to_vec()).unwrap().into(),
+        };
+        assert_documented(&method, &path, (code, &body));
         Answer { code, headers, body }
     }
 
@@ -97,8 +104,13 @@ impl Gate {
 
     /// Writes.
     pub async fn post(&self, path: &str, body: Value) -> Answer {
-        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
-        self.send(self.request("POST", path).header(header::CONTENT_TYPE, "application/json").body(body).unwrap()).await
+        let sent = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let answer =
+            self.send(self.request("POST", path).header(header::CONTENT_TYPE, "application/json").body(sent).unwrap()).await;
+        if answer.code < 300 && !body.is_null() {
+            assert_takes("POST", path, &body);
+        }
+        answer
     }
 
     /// Writes once, however often it is asked.

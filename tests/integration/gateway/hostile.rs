@@ -1,9 +1,14 @@
 //! What people send who mean no good, or know no better: always an answer below 500, in the words of the dialect.
 
 use axum::{body::Body, http::Request};
+use finetune_operator::listener;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use super::api::{Gate, WRITE};
+use super::api::{Gate, WRITE, router};
 use crate::harness::in_sandbox;
 
 /// Paths below which each dialect takes a create, and where its refusal has its text.
@@ -124,4 +129,44 @@ async fn unknown_urls_and_methods_are_told_in_the_dialect() {
         gate.post("/api/v1/fine-tuning/stats", json!({})).await.with(405);
     })
     .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: run hack/test/integration.sh"]
+async fn what_is_no_http_ends_its_own_connection_and_nothing_else() {
+    let bound = listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = bound.local_addr().unwrap();
+    let limits = listener::Limits { head_bytes: 64 * 1024, headers: 64, ..listener::Limits::AMONG_US };
+    let server = tokio::spawn(listener::serve(bound, None, limits, router().await, std::future::pending()));
+    let get = "GET /v1/models HTTP/1.1\r\nHost: a\r\n";
+    let many = "X: a\r\n".repeat(100);
+    for said in [
+        "\r\n\r\n\r\nnonsense\r\n\r\n".to_owned(),
+        "GET\r\n\r\n".to_owned(),
+        "GET /v1/models HTTP/9.9\r\n\r\n".to_owned(),
+        "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        "GET /\u{0} HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(128 * 1024)),
+        format!("{get}X: {}\r\n\r\n", "a".repeat(128 * 1024)),
+        format!("{get}{many}\r\n"),
+        format!("{get}Bad Header\r\n\r\n"),
+        format!("{get}Content-Length: 3\r\nContent-Length: 4\r\n\r\n"),
+        format!("{get}Content-Length: -1\r\n\r\n"),
+        "POST /v1/fine_tuning/jobs HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_owned(),
+    ] {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let _ = connection.write_all(said.as_bytes()).await;
+        let _ = connection.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = connection.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer);
+        let start: String = said.chars().take(60).collect();
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{start:?}: {answer}");
+    }
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(format!("{get}Connection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("no key was sent"), "{answer}");
+    server.abort();
 }

@@ -22,6 +22,18 @@ fn documented() -> Value {
     })
 }
 
+/// Asserts that an answer has every key of a schema of the Oxen documents, and is as that schema says.
+fn assert_as_oxen_says(name: &str, answer: &Value) {
+    let mut document: Value = serde_json::from_str(include_str!("../../fixtures/oxen-schemas.json")).unwrap();
+    for schema in document["components"]["schemas"].as_object_mut().unwrap().values_mut() {
+        schema["required"] = schema["properties"].as_object().unwrap().keys().cloned().collect();
+    }
+    document["$ref"] = format!("#/components/schemas/{name}").into();
+    let validator = jsonschema::options().should_validate_formats(true).build(&document).unwrap();
+    let errors: Vec<String> = validator.iter_errors(answer).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}\n{answer:#}");
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: run hack/test/integration.sh"]
 async fn a_fine_tune_is_made_listed_and_deleted_in_its_repository() {
@@ -34,6 +46,8 @@ async fn a_fine_tune_is_made_listed_and_deleted_in_its_repository() {
         }});
         assert_like(&made, &example);
         assert_eq!(made["fine_tune"]["status"], "created");
+        assert_as_oxen_says("CreateFineTuneRequest", &documented());
+        assert_as_oxen_says("FineTuneResponse", &made);
         let name = made["fine_tune"]["name"].as_str().unwrap();
         let run: FineTune = sandbox.api().get(name).await.unwrap();
         let volume = run.spec.dataset.training.unwrap().volume.unwrap();
@@ -44,6 +58,7 @@ async fn a_fine_tune_is_made_listed_and_deleted_in_its_repository() {
 
         let id = made["fine_tune"]["id"].as_str().unwrap();
         let one = gate.get(&format!("{base}/{id}")).await.with(200);
+        assert_as_oxen_says("FineTuneResponse", &one);
         assert_eq!(one["fine_tune"]["resource"]["path"], "data/train.jsonl");
         let list = gate.get(&format!("{base}?page=1&page_size=5&sort=newest&status=created&search=models")).await.with(200);
         assert_eq!((&list["total_entries"], &list["fine_tunes"][0]["id"]), (&json!(1), &json!(id)));
@@ -92,6 +107,7 @@ async fn checkpoints_are_listed_ascending_and_deployed_by_step() {
         let one = format!("/api/repos/{}/models/fine_tunes/ftjob-bot", sandbox.namespace);
         let none = gate.get(&format!("{one}/checkpoints")).await.with(200);
         assert_eq!((&none["checkpoints"], &none["total_checkpoints"]), (&json!([]), &json!(0)));
+        assert_as_oxen_says("CheckpointListResponse", &none);
         gate.post(&format!("{one}/checkpoints/25/deploy"), json!({})).await.with(404);
         train(&sandbox, &run, 1).await;
 
@@ -108,6 +124,7 @@ async fn checkpoints_are_listed_ascending_and_deployed_by_step() {
         let steps: Vec<_> = list["checkpoints"].as_array().unwrap().iter().map(|one| one["step"].clone()).collect();
         assert_eq!(steps, [25, 50, 75, 100]);
         assert_eq!(list["checkpoints"][3]["model_name"], "bot-step-100");
+        assert_as_oxen_says("CheckpointListResponse", &list);
 
         let deploy = format!("{one}/checkpoints/50/deploy");
         let first = gate.post(&format!("{deploy}?wait=30"), json!({"deployment_type": "normal"})).await.with(200);
@@ -119,6 +136,7 @@ async fn checkpoints_are_listed_ascending_and_deployed_by_step() {
         assert_ne!(retried["deployment_id"], first["deployment_id"], "a new one");
         let listed = gate.get(&format!("{one}/checkpoints")).await.with(200);
         assert_eq!(listed["checkpoints"][1]["model_id"], retried["deployment_id"]);
+        assert_as_oxen_says("CheckpointListResponse", &listed);
         assert_eq!(gate.get(&one).await.with(200)["fine_tune"]["deployed_model"]["name"], "bot-step-50");
 
         gate.post(&deploy, json!({"deployment_type": "turbo"})).await.with(400);
