@@ -13,6 +13,8 @@ pub enum Dialect {
     Oxen,
     /// The fine-tuning API of Strongly.
     Strongly,
+    /// Our own: streams of events, and the page that shows them.
+    Live,
 }
 
 impl Dialect {
@@ -24,6 +26,8 @@ impl Dialect {
             Self::Oxen
         } else if begins("/api") {
             Self::Strongly
+        } else if begins("/live") || begins("/ui") {
+            Self::Live
         } else {
             Self::OpenAi
         }
@@ -36,6 +40,7 @@ impl Dialect {
             Self::OpenAi => "openai",
             Self::Oxen => "oxen",
             Self::Strongly => "strongly",
+            Self::Live => "live",
         }
     }
 
@@ -51,7 +56,7 @@ impl Dialect {
                 let error = json!({"type": code.unwrap_or(word(refusal.kind)), "title": message, "param": param});
                 json!({"status": "error", "status_message": message, "error": error})
             }
-            Self::Strongly => {
+            Self::Strongly | Self::Live => {
                 json!({"error": {"code": code.unwrap_or(word(refusal.kind)), "message": message, "field": param}})
             }
         }
@@ -97,6 +102,9 @@ mod tests {
             ("/api/repos/a/b/fine_tunes", Dialect::Oxen),
             ("/api/v1/fine-tuning/jobs", Dialect::Strongly),
             ("/api/reposx", Dialect::Strongly),
+            ("/live/v1/runs/events", Dialect::Live),
+            ("/ui/app.js", Dialect::Live),
+            ("/uix", Dialect::OpenAi),
             ("/nothing", Dialect::OpenAi),
         ] {
             assert_eq!(Dialect::of(path), dialect, "{path}");

@@ -3,6 +3,8 @@
 mod api;
 mod hostile;
 mod identity;
+mod live;
 mod openai;
 mod oxen;
+mod page;
 mod strongly;
