@@ -16,9 +16,13 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::api::{Gate, WRITE};
+use super::api::{Gate, READ, WRITE};
 use crate::{
-    harness::{Agent, Sandbox, cluster::put, in_sandbox, saved},
+    harness::{
+        Agent, Sandbox,
+        cluster::{ADMIN, put, setting},
+        in_sandbox, saved,
+    },
     run::train,
 };
 
@@ -37,46 +41,88 @@ async fn the_live_page_shows_a_run_and_serves_its_checkpoint() {
     };
     in_sandbox(|sandbox| async move {
         let gate = Gate::new(&sandbox, WRITE).await;
-        let mut agent = world(&sandbox).await;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(axum::serve(listener, super::api::router().await).into_future());
+        let agent = trained(&sandbox).await;
+        let port = free_port();
+        let mut world = World { agent, sandbox: sandbox.clone(), gateway: served(port).await, port };
         let mut browser = Command::new("node")
             .arg(SCRIPT)
             .env("PAGE_MODULES", modules)
-            .env("PAGE_URL", format!("http://{address}/ui/"))
+            .env("PAGE_URL", format!("http://127.0.0.1:{port}/ui/"))
             .env("PAGE_KEY", &gate.key)
+            .env("PAGE_READER", Gate::new(&sandbox, READ).await.key)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        assert!(driven(&mut browser, &sandbox, &mut agent).await.success());
-        server.abort();
+        assert!(world.driven_by(&mut browser).await.success());
     })
     .await;
 }
 
-/// Does what the script asks for, line by line, until it ends.
-async fn driven(browser: &mut Child, sandbox: &Sandbox, agent: &mut Agent) -> ExitStatus {
-    let mut lines = BufReader::new(browser.stdout.take().unwrap()).lines();
-    let mut input = browser.stdin.take().unwrap();
-    while let Some(line) = lines.next_line().await.unwrap() {
-        match line.as_str() {
-            "train on" => drop(agent.report(support_bot(2000)).await),
-            "make another run" => drop(sandbox.run("late-arrival", json!({"desiredState": "Paused"})).await),
-            other => {
-                println!("{other}");
-                continue;
+/// What the script may change.
+struct World {
+    sandbox: Sandbox,
+    agent: Agent,
+    gateway: Child,
+    port: u16,
+}
+
+impl World {
+    /// Does what the script asks for, line by line, until it ends.
+    async fn driven_by(&mut self, browser: &mut Child) -> ExitStatus {
+        let mut lines = BufReader::new(browser.stdout.take().unwrap()).lines();
+        let mut input = browser.stdin.take().unwrap();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            match line.as_str() {
+                "train on" => drop(self.agent.report(support_bot(2000)).await),
+                "make another run" => drop(self.sandbox.run("late-arrival", json!({"desiredState": "Paused"})).await),
+                "stop the gateway" => self.stop().await,
+                "start the gateway" => self.gateway = served(self.port).await,
+                other => {
+                    println!("{other}");
+                    continue;
+                }
             }
+            input.write_all(b"done\n").await.unwrap();
         }
-        input.write_all(b"done\n").await.unwrap();
+        browser.wait().await.unwrap()
     }
-    browser.wait().await.unwrap()
+
+    /// Stops the gateway as Kubernetes does: it ends by itself, though somebody listens.
+    async fn stop(&mut self) {
+        let process = self.gateway.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &process]).status().await.unwrap().success());
+        assert!(self.gateway.wait().await.unwrap().success());
+    }
+}
+
+/// The gateway as a process, once it listens.
+async fn served(port: u16) -> Child {
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_finetune-operator"))
+        .args(["gateway", "--drain-seconds", "0", "--port", &port.to_string(), "--http-port", &free_port().to_string()])
+        .env("KUBECONFIG", setting(ADMIN))
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(gateway.stderr.take().unwrap()).lines();
+    while let Some(line) = log.next_line().await.unwrap() {
+        if line.contains("started") {
+            // Nobody may have to wait for the log to be read.
+            tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+            return gateway;
+        }
+    }
+    panic!("the gateway does not start");
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Runs in several phases; the agent is that of the one at work.
-async fn world(sandbox: &Sandbox) -> Agent {
+async fn trained(sandbox: &Sandbox) -> Agent {
     let hardware = json!({"displayName": "NVIDIA A100 80GB", "gpu": {"count": 1, "memory": "80Gi"}, "costPerHour": "3.60"});
     put::<HardwareProfile>(&sandbox.client, "a100-80gb", hardware).await;
     let tickets = json!({"training": {"huggingFace": {"repo": "acme/support-tickets"}}});

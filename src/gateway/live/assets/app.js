@@ -7,16 +7,19 @@ import { forget, session, signIn } from "./sign-in.js";
 
 const place = document.getElementById("main");
 const connection = document.getElementById("connection");
+const trouble = document.getElementById("trouble");
 const project = document.getElementById("project");
 const signOut = document.getElementById("sign-out");
 let shown = null;
 
-const WORDS = { live: "Live", connecting: "Connecting…", waiting: "Reconnecting…", behind: "The cluster does not answer" };
+const WORDS = { live: "Live", connecting: "Connecting…", waiting: "Reconnecting…", behind: "Behind" };
 
 function state(word, why) {
-  connection.dataset.state = word ?? "";
-  connection.title = why ?? "";
+  if (word) connection.dataset.state = word;
+  else delete connection.dataset.state;
   say(connection, word ? WORDS[word] : "");
+  trouble.hidden = !why || word === "live";
+  say(trouble, why ? `${why[0].toUpperCase()}${why.slice(1)}. What is shown may be behind; it goes on by itself.` : "");
 }
 
 function frame(who) {

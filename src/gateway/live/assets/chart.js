@@ -4,17 +4,20 @@ import { count, h, metric, say, svg } from "./dom.js";
 
 const EDGE = { top: 14, right: 18, bottom: 30, left: 58 };
 const HEIGHT = 300;
-const SMOOTHING = 0.85;
+const BLANK_HEIGHT = 110;
+/** Share of all points on either side that a smooth curve is the mean of, and how many make it worth while. */
+const SMOOTHING = 0.03;
+const WORTH_SMOOTHING = 40;
 const TICKS = 5;
 
-/** A running mean that forgets, without a bias towards where it begins. */
+/** Each value as the mean of those around it, and of fewer towards the ends, so that nothing is shifted. */
 export function smoothed(points) {
-  let [mean, weight] = [0, 0];
-  return points.map(([step, value]) => {
+  const reach = Math.ceil(points.length * SMOOTHING);
+  return points.map(([step, value], at) => {
     if (!Number.isFinite(value)) return [step, value];
-    mean = mean * SMOOTHING + value * (1 - SMOOTHING);
-    weight = weight * SMOOTHING + (1 - SMOOTHING);
-    return [step, mean / weight];
+    const near = Math.min(reach, at, points.length - 1 - at);
+    const around = points.slice(at - near, at + near + 1).map(([, other]) => other).filter(Number.isFinite);
+    return [step, around.reduce((sum, other) => sum + other, 0) / around.length];
   });
 }
 
@@ -70,11 +73,11 @@ export function chart() {
 
   function drawn() {
     const width = Math.max(320, drawing.clientWidth || 800);
-    drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    resize(width, HEIGHT);
     const usable = (value) => Number.isFinite(value) && (!log.checked || value > 0);
     const curves = shown.curves.map((curve) => {
       const points = curve.points.map(([step, value]) => [step, usable(value) ? value : NaN]);
-      return { ...curve, raw: points, points: smooth.checked && points.length > 3 ? smoothed(points) : points };
+      return { ...curve, raw: points, points: smooth.checked && points.length > WORTH_SMOOTHING ? smoothed(points) : points };
     });
     const values = curves.flatMap((curve) => curve.raw.map(([, value]) => value)).filter(Number.isFinite);
     steps = [...new Set(curves.flatMap((curve) => curve.points.map(([step]) => step)))].sort((one, other) => one - other);
@@ -84,6 +87,11 @@ export function chart() {
     drawing.replaceChildren(...grid(axes, width), ...marks(), ...curves.flatMap(lines), cursor());
     drawing.setAttribute("aria-label", described(curves));
     read(curves);
+  }
+
+  function resize(width, height) {
+    drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    drawing.setAttribute("height", height);
   }
 
   function axesOf(values, width) {
@@ -121,7 +129,7 @@ export function chart() {
   function lines({ name, raw, points }, index) {
     const class_ = `curve of-${index}`;
     const faint = raw === points ? [] : [svg("path", { class: `${class_} faint`, d: path(raw, axes.x, axes.y) })];
-    const dots = raw.length <= 40 ? raw.filter(([, value]) => Number.isFinite(value)).map(([step, value]) => svg("circle", {
+    const dots = raw.length <= WORTH_SMOOTHING ? raw.filter(([, value]) => Number.isFinite(value)).map(([step, value]) => svg("circle", {
       class: `dot of-${index}`, cx: axes.x(step), cy: axes.y(value), r: 2.5,
     })) : [];
     return [...faint, svg("path", { class: class_, "data-curve": name, d: path(points, axes.x, axes.y) }), ...dots];
@@ -149,9 +157,10 @@ export function chart() {
 
   function blank(width) {
     axes = null;
+    resize(width, BLANK_HEIGHT);
     say(readout, "");
     const text = shown.curves.length ? "Nothing that can be drawn on this scale" : "Curves appear with the first evaluation or checkpoint";
-    drawing.replaceChildren(svg("text", { class: "blank", x: width / 2, y: HEIGHT / 2, "text-anchor": "middle" }, text));
+    drawing.replaceChildren(svg("text", { class: "blank", x: width / 2, y: BLANK_HEIGHT / 2, "text-anchor": "middle" }, text));
   }
 
   function move(step) {

@@ -67,7 +67,7 @@ function serving(session, checkpoint) {
       failed = deployment ? show(deployment) : false;
       if (deployment) problem.hidden = true;
       say(button, failed ? "Deploy again" : "Deploy");
-      ask_for.hidden = (deployment && !failed) || checkpoint.status?.phase !== "Ready" || Boolean(checkpoint.metadata.deletionTimestamp);
+      ask_for.hidden = (deployment && !failed) || !isUsable(checkpoint);
       button.disabled = asking;
     },
   };
@@ -94,7 +94,7 @@ function row(session, { checkpoint: first }) {
       phase.update(status.phase ?? "Pending");
       say(loss, metric(metrics.loss));
       say(evalLoss, metric(metrics.eval_loss));
-      say(more, Object.entries(metrics).filter(([name]) => !BESIDE.has(name)).slice(0, 2).map(([name, value]) => `${name} ${metric(value)}`).join(" · "));
+      say(more, Object.entries(metrics).filter(([name]) => !BESIDE.has(name)).slice(0, 2).map(([name, value]) => `${name.replace(/^eval_/, "").replaceAll("_", " ")} ${metric(value)}`).join(" · "));
       say(size, bytes(status.sizeBytes));
       say(age, `${metadata.name} · ${ago(status.savedAt ?? metadata.creationTimestamp)}`);
       age.title = clock(status.savedAt);
@@ -109,6 +109,18 @@ function row(session, { checkpoint: first }) {
   };
 }
 
+const isUsable = ({ metadata, status }) => status?.phase === "Ready" && !metadata.deletionTimestamp;
+
+/** The name of the best by the metric of the run, as the operator ranks them; it notes that of a run at work only now and then. */
+export function best(run, all) {
+  const { metric: name = "eval_loss", goal = "Minimize" } = run.object.spec.checkpoints ?? {};
+  const lineage = Math.max(...all.filter(isUsable).map((one) => one.spec.lineage ?? 0));
+  const score = (one) => Number(one.status.metrics[name]) * (goal === "Minimize" ? 1 : -1);
+  const ranked = all.filter((one) => isUsable(one) && (one.spec.lineage ?? 0) === lineage && Number.isFinite(Number(one.status.metrics?.[name] ?? NaN)))
+    .sort((one, other) => score(one) - score(other) || one.spec.step - other.spec.step);
+  return ranked[0]?.metadata.name;
+}
+
 /** A card that shows the checkpoints of a run, the newest first. */
 export function checkpoints(session) {
   const [body, empty] = [h("tbody"), h("p", { class: "soft" })];
@@ -120,9 +132,10 @@ export function checkpoints(session) {
     node,
     update(run, all, deployments, denied) {
       const sorted = [...all].sort((one, other) => other.spec.lineage - one.spec.lineage || other.spec.step - one.spec.step);
+      const first = best(run, all);
       rows(sorted.map((checkpoint) => {
         const name = checkpoint.metadata.name;
-        const isBest = Boolean(checkpoint.status?.best) || run.bestCheckpoint === name;
+        const isBest = name === first;
         const serves = deployments.filter((deployment) => deployment.spec.checkpoint.name === name);
         const order = (deployment) => (deployment.status?.phase === "Ready" ? 0 : 1);
         return [name, { checkpoint, isBest, deployments: serves.sort((one, other) => order(one) - order(other)) }];

@@ -74,7 +74,7 @@ export function copied(text, label) {
     }
     setTimeout(() => say(button, "Copy"), 1500);
   });
-  return h("span", { class: "copied" }, h("code", {}, text), button);
+  return h("span", { class: "copied" }, h("code", { title: text }, text), button);
 }
 
 const isNumber = (value) => value !== null && value !== undefined && value !== "" && Number.isFinite(Number(value));
@@ -119,7 +119,7 @@ export function ago(time) {
 }
 
 /** A time as people write it where they are. */
-export const clock = (time) => (time ? new Date(time).toLocaleString() : "");
+export const clock = (time) => (time ? new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : "");
 
 /** How long a run still takes. */
 export function left(run) {

@@ -16,11 +16,11 @@ function row(run) {
   const cell = (label, ...children) => h("td", { "data-label": label }, ...children);
   const [title, below] = [h("a", { href: `#/runs/${encodeURIComponent(run.name)}` }), h("span", { class: "soft below" })];
   const [bar, steps] = [h("progress", { max: 100, "aria-label": `Progress of ${run.name}` }), h("span", { class: "soft below" })];
-  const [eta, loss, evalLoss, saves, age] = [h("span"), h("span"), h("span", { class: "soft below" }), h("span"), h("time")];
+  const [eta, loss, evalLoss, age] = [h("span"), h("span"), h("span", { class: "soft below" }), h("time")];
   const node = h("tr", { "data-run": run.name },
     h("th", { scope: "row" }, title, below),
     cell("Phase", phase.node), cell("Progress", bar, steps), cell("Time left", eta), cell("Loss", loss, evalLoss),
-    cell("Checkpoints", saves), cell("Created", age));
+    cell("Created", age));
   return {
     node,
     update(run) {
@@ -34,7 +34,6 @@ function row(run) {
       say(eta, left(run));
       say(loss, metric(run.loss));
       say(evalLoss, run.evalLoss ? `eval ${metric(run.evalLoss)}` : "");
-      say(saves, run.checkpoints ? count(run.checkpoints) : "–");
       say(age, ago(run.created));
       age.title = clock(run.created);
     },
@@ -45,7 +44,7 @@ function row(run) {
 export function list(place, session, on) {
   const [body, empty, total] = [h("tbody"), h("div", { hidden: true }), h("span", { class: "soft", role: "status" })];
   const search = h("input", { type: "search", placeholder: "Find a run", "aria-label": "Find a run by name or description" });
-  const headings = ["Run", "Phase", "Progress", "Time left", "Loss", "Checkpoints", "Created"];
+  const headings = ["Run", "Phase", "Progress", "Time left", "Loss", "Created"];
   const table = h("table", { class: "runs", hidden: true }, h("thead", {}, h("tr", {}, headings.map((text) => h("th", { scope: "col" }, text)))), body);
   place.replaceChildren(h("div", { class: "heading" }, h("h1", {}, "Runs"), total, h("span", { class: "grow" }), search), table, empty);
 

@@ -2,7 +2,7 @@
 
 import { ago, badge, between, clock, count, duration, h, keyed, left, metric, notice, say } from "./dom.js";
 import { chart } from "./chart.js";
-import { checkpoints } from "./checkpoints.js";
+import { best, checkpoints } from "./checkpoints.js";
 import { log } from "./log.js";
 import { follow, kept } from "./news.js";
 
@@ -18,18 +18,25 @@ function cost(status) {
   return `${(Number(status.cost.accrued) + held * Number(status.cost.perHour)).toFixed(2)} ${status.cost.currency ?? ""}`;
 }
 
+/** When the first attempt began, or got its nodes where no more is known yet. */
+function begun(run) {
+  const [first] = run.object.status?.attempts ?? [];
+  return run.started ?? first?.startTime ?? first?.turnStart;
+}
+
 function facts(run) {
   const { spec, status = {} } = run.object;
   const progress = status.progress ?? {};
   const metrics = progress.metrics ?? {};
   const epoch = progress.epoch ? `${Number(progress.epoch).toFixed(2)}${progress.totalEpochs ? ` of ${Number(progress.totalEpochs)}` : ""}` : "–";
+  const since = begun(run);
   const gpus = status.resolved ? `${status.resolved.gpus} GPU${status.resolved.gpus === 1 ? "" : "s"}` : "";
   return [
-    ["Loss", metric(metrics.loss ?? metrics.train_loss), "training"],
-    ["Eval loss", metric(metrics.eval_loss), "evaluation"],
+    ["Loss", metric(metrics.loss ?? metrics.train_loss), metrics.learning_rate ? `learning rate ${metric(metrics.learning_rate)}` : ""],
+    ["Eval loss", metric(metrics.eval_loss), ""],
     ["Epoch", epoch, progress.trainedTokens ? `${count(progress.trainedTokens)} tokens` : ""],
-    ["Time", run.started ? duration(between(run.started, run.finished)) : "–", run.started ? `since ${clock(run.started)}` : "not begun"],
-    ["Cost", cost(status), status.cost ? `${status.cost.perHour} an hour` : ""],
+    ["Time", since ? duration(between(since, run.finished)) : "–", since ? `since ${clock(since)}` : "not begun"],
+    ["Cost", cost(status), status.cost ? `${Number(status.cost.perHour).toFixed(2)} an hour` : ""],
     ["Hardware", status.resolved?.hardware ?? spec.hardware?.profile ?? "default", gpus],
     ["Attempt", status.attempt ? String(status.attempt) : "–", status.resumedFrom ? `went on from step ${count(status.resumedFrom)}` : ""],
   ];
@@ -105,9 +112,9 @@ function curves() {
     close: drawing.close,
     update(history, all, run) {
       series = history?.spec?.series ?? [];
-      const lineage = run.object.status?.lineage ?? 1;
+      const [lineage, first] = [run.object.status?.lineage ?? 1, best(run, all)];
       saves = all.filter((one) => (one.spec.lineage || 1) === lineage && one.status?.phase === "Ready")
-        .map((one) => ({ step: one.spec.step, best: Boolean(one.status.best) || run.bestCheckpoint === one.metadata.name }));
+        .map((one) => ({ step: one.spec.step, best: one.metadata.name === first }));
       const others = series.map(({ name }) => name).filter((name) => !LOSSES.some(([known]) => known === name)).sort();
       if (choice.dataset.names !== others.join()) {
         const chosen = choice.value;
