@@ -165,8 +165,10 @@ async function pictures() {
       await page.waitForTimeout(3000);
     }
     await page.clock.setFixedTime(Date.now() + 108 * 60_000);
+    await page.setViewportSize({ width: 1200, height: 1380 });
     await page.waitForTimeout(1500);
     await page.screenshot({ path: picture });
+    await page.setViewportSize({ width: 1200, height: 900 });
   }
   await shot("run-light", { fullPage: true });
   await page.emulateMedia({ colorScheme: "dark" });

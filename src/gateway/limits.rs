@@ -35,7 +35,7 @@ pub const STREAMS: usize = 256;
 /// Streams of events one key may have at once.
 pub const STREAMS_OF_CALLER: usize = 8;
 /// How long a stream lasts; who listens asks again.
-pub const STREAM_LIFE: Duration = Duration::from_mins(60);
+pub const STREAM_LIFE: Duration = Duration::from_hours(1);
 /// Silence after which a stream says that it is still there.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Callers whose pace is remembered.

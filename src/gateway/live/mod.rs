@@ -43,13 +43,13 @@ async fn of_project(State(gateway): State<Gateway>, session: Session, asked: Ask
     let place = gateway.streams.enter(session.key)?;
     let filter = Filter { search: asked.text("search").map(str::to_owned), ..Filter::default() };
     let news = stream::of_project(&session, filter);
-    stream::answer(&session.project, news, place, stream::PACE).await
+    stream::answer(&session.project, news, place, stream::TIMING).await
 }
 
 async fn of_run(State(gateway): State<Gateway>, session: Session, Path(name): Path<String>) -> Result<Response, Refusal> {
     let place = gateway.streams.enter(session.key)?;
     let run = runs::get(&session, &name).await?;
-    stream::answer(&session.project, stream::of_run(&session, &run), place, stream::PACE).await
+    stream::answer(&session.project, stream::of_run(&session, &run), place, stream::TIMING).await
 }
 
 async fn read_log(session: Session, Path(name): Path<String>, asked: Asked) -> Result<Json<Value>, Refusal> {

@@ -192,7 +192,13 @@ mod tests {
     #[test]
     fn what_is_there_comes_at_once_the_highest_only_and_then_what_changes() {
         let mut follower = follower(Section::Deployments);
-        let early = [Event::Init, Event::InitApply(of(300)), Event::InitApply(of(50)), Event::InitApply(of(200)), Event::InitApply(of(400))];
+        let early = [
+            Event::Init,
+            Event::InitApply(of(300)),
+            Event::InitApply(of(50)),
+            Event::InitApply(of(200)),
+            Event::InitApply(of(400)),
+        ];
         for event in early {
             assert_eq!(follower.hear(Ok(event)), None);
         }
@@ -225,7 +231,9 @@ mod tests {
     fn a_section_one_may_not_see_is_told_and_the_rest_goes_on() {
         let said = |section, refusal| follower(section).hear(Err(refusal)).unwrap();
         let missing = || Refusal::missing(Scope::Read, Some("team"));
-        assert!(matches!(said(Section::History, missing()), News::Denied(Section::History, why) if why.contains("fine-tuning:read")));
+        assert!(
+            matches!(said(Section::History, missing()), News::Denied(Section::History, why) if why.contains("fine-tuning:read"))
+        );
         assert_eq!(said(Section::Run, missing()), News::End(Why::Forbidden));
         assert_eq!(said(Section::History, Refusal::unauthorized("x")), News::End(Why::Unauthorized));
         assert!(matches!(said(Section::Run, Refusal::unavailable()), News::Behind(Section::Run, _)));

@@ -73,7 +73,9 @@ mod tests {
         for file in FILES {
             let addresses = file.text.replace("http://www.w3.org/2000/svg", "");
             assert!(!addresses.contains("://"), "{} names another place", file.name);
-            for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "localStorage", "onclick=", "style="] {
+            for word in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "localStorage", "onclick=", "style="]
+            {
                 assert!(!file.text.contains(word), "{} mentions {word}", file.name);
             }
         }

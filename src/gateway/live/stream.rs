@@ -29,18 +29,17 @@ const UNBUFFERED: (HeaderName, HeaderValue) = (HeaderName::from_static("x-accel-
 
 /// How often a quiet stream says that it is there, and how long it lasts.
 #[derive(Clone, Copy)]
-pub struct Pace {
+pub struct Timing {
     heartbeat: Duration,
     life: Duration,
 }
 
-/// The pace of all streams.
-pub const PACE: Pace = Pace { heartbeat: limits::HEARTBEAT, life: limits::STREAM_LIFE };
+/// The timing of all streams.
+pub const TIMING: Timing = Timing { heartbeat: limits::HEARTBEAT, life: limits::STREAM_LIFE };
 
 type Told = SelectAll<BoxStream<'static, News>>;
 
 /// The newest runs of a project, and every one that changes.
-#[must_use]
 pub fn of_project(session: &Session, filter: Filter) -> Told {
     let show = move |run: FineTune| {
         let created = run.creation_timestamp().map_or(0, |time| time.0.as_second());
@@ -51,7 +50,6 @@ pub fn of_project(session: &Session, filter: Filter) -> Told {
 }
 
 /// One run, its checkpoints, its history, and what serves it.
-#[must_use]
 pub fn of_run(session: &Session, run: &FineTune) -> Told {
     let (name, uid) = (run.name_any(), run.uid().unwrap_or_default());
     let named = Selection::field("metadata.name", &name);
@@ -108,24 +106,26 @@ where
 ///
 /// # Errors
 /// The caller may not see the runs at all, or the API server does not answer.
-pub async fn answer(project: &str, mut told: Told, place: Place, pace: Pace) -> Result<Response, Refusal> {
-    let first = told.next().await;
+pub async fn answer(project: &str, mut news: Told, place: Place, timing: Timing) -> Result<Response, Refusal> {
+    let first = news.next().await;
     match &first {
         Some(News::End(Why::Forbidden)) => return Err(Refusal::missing(Scope::Read, Some(project))),
         Some(News::End(Why::Unauthorized)) => return Err(Refusal::unauthorized("the key is not valid, or not valid any more")),
-        Some(News::Behind(_, message)) => return Err(Refusal { retry_after: Some(1), ..Refusal::new(Kind::Unavailable, message) }),
+        Some(News::Behind(_, message)) => {
+            return Err(Refusal { retry_after: Some(1), ..Refusal::new(Kind::Unavailable, message) });
+        }
         _ => {}
     }
     let ended = place.ended();
     let over = stream::once(async move {
         tokio::select! {
             () = ended => News::End(Why::Stopping),
-            () = tokio::time::sleep(pace.life) => News::End(Why::Renew),
+            () = tokio::time::sleep(timing.life) => News::End(Why::Renew),
         }
     });
-    let all = stream::select(stream::iter(first).chain(told), over);
+    let all = stream::select(stream::iter(first).chain(news), over);
     let events = until(all, |news| matches!(news, News::End(_)), place).map(|news| Ok::<_, Infallible>(event(&news)));
-    let alive = KeepAlive::new().interval(pace.heartbeat).text("still here");
+    let alive = KeepAlive::new().interval(timing.heartbeat).text("still here");
     let mut answer = Sse::new(events).keep_alive(alive).into_response();
     answer.headers_mut().extend([UNBUFFERED]);
     Ok(answer)
@@ -157,7 +157,7 @@ mod tests {
     use crate::gateway::live::streams::Streams;
     use crate::gateway::metrics::GatewayMetrics;
 
-    const CALM: Pace = Pace { heartbeat: Duration::from_mins(60), life: Duration::from_mins(60) };
+    const CALM: Timing = Timing { heartbeat: Duration::from_hours(1), life: Duration::from_hours(1) };
 
     fn told(news: Vec<News>) -> Told {
         stream::select_all([stream::iter(news).chain(stream::pending()).boxed()])
@@ -178,7 +178,8 @@ mod tests {
         let news = vec![News::Snapshot(Section::Runs, vec![]), News::End(Why::Gone), News::Gone(Section::Runs, "x".into())];
         let answer = answer("team", told(news), streams.enter([1; 32]).unwrap(), CALM).await.unwrap();
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
-        let expected = "event: snapshot\ndata: {\"items\":[],\"section\":\"runs\"}\n\nevent: end\ndata: {\"reason\":\"gone\"}\n\n";
+        let expected =
+            "event: snapshot\ndata: {\"items\":[],\"section\":\"runs\"}\n\nevent: end\ndata: {\"reason\":\"gone\"}\n\n";
         assert_eq!(text(answer).await, expected);
     }
 
@@ -193,8 +194,8 @@ mod tests {
     #[tokio::test]
     async fn a_quiet_stream_says_that_it_is_there() {
         let streams = Streams::new(GatewayMetrics::default());
-        let pace = Pace { heartbeat: Duration::from_millis(1), ..CALM };
-        let answer = answer("team", nothing(), streams.enter([1; 32]).unwrap(), pace).await.unwrap();
+        let timing = Timing { heartbeat: Duration::from_millis(1), ..CALM };
+        let answer = answer("team", nothing(), streams.enter([1; 32]).unwrap(), timing).await.unwrap();
         let mut said = answer.into_body().into_data_stream();
         while said.next().await.unwrap().unwrap() != ": still here\n\n" {}
     }
@@ -202,8 +203,8 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_has_lasted_asks_to_be_renewed() {
         let streams = Streams::new(GatewayMetrics::default());
-        let pace = Pace { life: Duration::ZERO, ..CALM };
-        let answer = answer("team", nothing(), streams.enter([1; 32]).unwrap(), pace).await.unwrap();
+        let timing = Timing { life: Duration::ZERO, ..CALM };
+        let answer = answer("team", nothing(), streams.enter([1; 32]).unwrap(), timing).await.unwrap();
         assert!(text(answer).await.ends_with("data: {\"reason\":\"renew\"}\n\n"));
     }
 

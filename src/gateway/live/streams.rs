@@ -39,7 +39,10 @@ impl Streams {
     pub fn enter(&self, caller: CallerKey) -> Result<Place, Refusal> {
         let mut open = self.lock();
         if open.values().sum::<usize>() >= limits::STREAMS {
-            return Err(Refusal { retry_after: Some(5), ..Refusal::new(Kind::Unavailable, "too many streams are open: try again") });
+            return Err(Refusal {
+                retry_after: Some(5),
+                ..Refusal::new(Kind::Unavailable, "too many streams are open: try again")
+            });
         }
         let of_caller = open.entry(caller).or_default();
         if *of_caller >= limits::STREAMS_OF_CALLER {
@@ -47,7 +50,10 @@ impl Streams {
             return Err(Refusal {
                 code: Some("too_many_streams"),
                 retry_after: Some(5),
-                ..Refusal::new(Kind::TooManyRequests, format!("this key has {most} streams open already: close one, such as another tab"))
+                ..Refusal::new(
+                    Kind::TooManyRequests,
+                    format!("this key has {most} streams open already: close one, such as another tab"),
+                )
             });
         }
         *of_caller += 1;
@@ -107,7 +113,8 @@ mod tests {
     #[test]
     fn all_together_are_bounded() {
         let streams = Streams::new(GatewayMetrics::default());
-        let caller = |index: usize| <CallerKey>::from(std::array::from_fn(|at| u8::try_from((index >> (8 * (at % 2))) & 255).unwrap()));
+        let caller =
+            |index: usize| <CallerKey>::from(std::array::from_fn(|at| u8::try_from((index >> (8 * (at % 2))) & 255).unwrap()));
         let places: Vec<_> = (0..limits::STREAMS).map(|index| streams.enter(caller(index)).unwrap()).collect();
         assert_eq!(streams.enter([255; 32]).map(|_| ()).unwrap_err().kind, Kind::Unavailable);
         drop(places);

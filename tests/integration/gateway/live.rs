@@ -129,7 +129,10 @@ async fn a_run_is_told_from_its_first_word_to_what_serves_it_and_to_its_end() {
         let deployed = gate.post("/live/v1/checkpoints/bot-step-50/deploy", json!({"type": "fast"})).await.with(200);
         assert_eq!(deployed["deployment"]["spec"]["checkpoint"]["name"], "bot-step-50");
         let served = listener.until_item("deployments", "it is served", |item| item["status"]["phase"] == "Ready").await;
-        assert_eq!((&served["spec"]["type"], &served["metadata"]["uid"]), (&json!("fast"), &deployed["deployment"]["metadata"]["uid"]));
+        assert_eq!(
+            (&served["spec"]["type"], &served["metadata"]["uid"]),
+            (&json!("fast"), &deployed["deployment"]["metadata"]["uid"])
+        );
 
         sandbox.api::<FineTune>().delete("bot", &DeleteParams::default()).await.unwrap();
         let remover = crate::harness::Agent::of_role(&sandbox, &crate::harness::sandbox::of(&run), names::ROLE_DELETE).await;
@@ -156,7 +159,10 @@ async fn who_may_not_listen_is_told_why_before_anything_is_told() {
                 }
             }
             let missing = gate.get(&events("no-such-run")).await.with(404);
-            assert_eq!((&missing["error"]["code"], &missing["error"]["field"]), (&json!("fine_tune_not_found"), &json!("fine_tune_id")));
+            assert_eq!(
+                (&missing["error"]["code"], &missing["error"]["field"]),
+                (&json!("fine_tune_not_found"), &json!("fine_tune_id"))
+            );
             for path in [RUNS, &events("theirs"), &events("no-such-run"), "/live/v1/runs/theirs/logs"] {
                 let request = gate.request("GET", path).header("x-project", &other.namespace);
                 let refused = gate.send(request.body(Body::empty()).unwrap()).await.with(403);
@@ -207,7 +213,8 @@ async fn a_run_of_the_same_name_in_another_project_is_another_run() {
                     }
                 }
                 second.run("last", json!({"desiredState": "Paused"})).await;
-                let told = list.until("the last is told", |told| !told.said["item"]["name"].as_str().is_some_and(|name| name == "bot"));
+                let told =
+                    list.until("the last is told", |told| !told.said["item"]["name"].as_str().is_some_and(|name| name == "bot"));
                 assert_eq!(told.await.said["item"]["name"], "last");
             }
         })

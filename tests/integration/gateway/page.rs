@@ -30,6 +30,8 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/hack/test/live_page.m
 const TOTAL: i64 = 2400;
 const SAVED_EVERY: i64 = 400;
 const LOGGED_EVERY: i64 = 10;
+/// Seconds after which the script takes the picture, by its clock.
+const AHEAD: i64 = 108 * 60;
 
 /// Where the node modules of the script are, as `FINETUNE_IT_PAGE_MODULES` says.
 #[tokio::test]
@@ -185,8 +187,14 @@ fn checkpoint(step: i64) -> ReportedCheckpoint {
         size_bytes: 84_213_760,
         saved_at: Some(Timestamp::now()),
         samples: vec![
-            sample("My parcel has not arrived. What can I do?", "I am sorry to hear that. Tell me your order number, and I will look where it is."),
-            sample("How do I reset my password?", "Choose “Forgot password” on the sign-in page. The link we send you is good for an hour."),
+            sample(
+                "My parcel has not arrived. What can I do?",
+                "I am sorry to hear that. Tell me your order number, and I will look where it is.",
+            ),
+            sample(
+                "How do I reset my password?",
+                "Choose “Forgot password” on the sign-in page. The link we send you is good for an hour.",
+            ),
         ],
         ..saved(1, step, "0")
     }
@@ -208,7 +216,16 @@ fn support_bot(step: i64) -> Report {
         line(18, "Loading checkpoint shards: 100%|██████████| 4/4".into()),
     ];
     log.extend(steps.map(|(back, at)| {
-        line(back, format!("{{'loss': {}, 'grad_norm': {:.3}, 'learning_rate': {:.2e}, 'epoch': {:.2}}}", decimal(loss(at)), 0.9 + 0.2 * wobble(at), 2e-4 * (1.0 - share(at)), 3.0 * share(at)))
+        line(
+            back,
+            format!(
+                "{{'loss': {}, 'grad_norm': {:.3}, 'learning_rate': {:.2e}, 'epoch': {:.2}}}",
+                decimal(loss(at)),
+                0.9 + 0.2 * wobble(at),
+                2e-4 * (1.0 - share(at)),
+                3.0 * share(at)
+            ),
+        )
     }));
     Report {
         progress: Some(ReportedProgress {
@@ -217,8 +234,11 @@ fn support_bot(step: i64) -> Report {
             epoch: Some(decimal(3.0 * share(step))),
             total_epochs: Some("3".into()),
             trained_tokens: Some(step * 16_384),
-            estimated_remaining_seconds: Some((TOTAL - step) * 4),
-            metrics: [("loss", loss(step)), ("eval_loss", eval_loss(step))].map(|(name, value)| (name.to_owned(), decimal(value))).into(),
+            // As it is when the picture is taken: by a clock that is ahead.
+            estimated_remaining_seconds: Some((TOTAL - step) * 4 + AHEAD),
+            metrics: [("loss", loss(step)), ("eval_loss", eval_loss(step))]
+                .map(|(name, value)| (name.to_owned(), decimal(value)))
+                .into(),
             time: Some(now),
         }),
         checkpoints: (SAVED_EVERY..=step).step_by(usize::try_from(SAVED_EVERY).unwrap()).map(checkpoint).collect(),

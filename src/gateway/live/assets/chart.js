@@ -10,13 +10,13 @@ const SMOOTHING = 0.03;
 const WORTH_SMOOTHING = 40;
 const TICKS = 5;
 
-/** Each value as the mean of those around it, and of fewer towards the ends, so that nothing is shifted. */
+/** Each value as the mean of those around it; near the beginning, where it falls fast, of as many before as after. */
 export function smoothed(points) {
   const reach = Math.ceil(points.length * SMOOTHING);
   return points.map(([step, value], at) => {
     if (!Number.isFinite(value)) return [step, value];
-    const near = Math.min(reach, at, points.length - 1 - at);
-    const around = points.slice(at - near, at + near + 1).map(([, other]) => other).filter(Number.isFinite);
+    const before = Math.min(reach, at);
+    const around = points.slice(at - before, at + before + 1).map(([, other]) => other).filter(Number.isFinite);
     return [step, around.reduce((sum, other) => sum + other, 0) / around.length];
   });
 }

@@ -115,15 +115,21 @@ export const between = (from, to) => ((to ? Date.parse(to) : Date.now()) - Date.
 export function ago(time) {
   if (!time) return "–";
   const seconds = between(time);
-  return seconds < 5 ? "just now" : `${duration(seconds).replace(/ min \d+ s$/, " min")} ago`;
+  const [size, unit] = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].find(([size]) => seconds >= size) ?? [1, "s"];
+  return seconds < 5 ? "just now" : `${Math.floor(seconds / size)} ${unit} ago`;
 }
 
-/** A time as people write it where they are. */
-export const clock = (time) => (time ? new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : "");
+/** A time as people write it where they are, with its day unless that is today. */
+export function clock(time) {
+  if (!time) return "";
+  const [then, now] = [new Date(time), new Date()];
+  const day = then.toDateString() === now.toDateString() ? {} : { dateStyle: "medium" };
+  return then.toLocaleString([], { ...day, timeStyle: "short" });
+}
 
 /** How long a run still takes. */
 export function left(run) {
   if (!run.estimatedFinish || run.phase !== "Running") return "–";
   const seconds = -between(run.estimatedFinish);
-  return seconds < 5 ? "any moment" : duration(seconds);
+  return seconds < 5 ? "any moment" : seconds < 60 ? "less than a minute" : duration(seconds);
 }

@@ -87,7 +87,7 @@ function head() {
       wrong(status, run.phase);
       bar.value = run.percent ?? (run.phase === "Succeeded" ? 100 : 0);
       say(steps, run.totalSteps ? `Step ${count(run.step)} of ${count(run.totalSteps)} · ${run.percent ?? 0} %` : run.step ? `Step ${count(run.step)}` : "No step yet");
-      say(eta, run.phase === "Running" ? `${left(run)} left` : OVER.includes(run.phase) && run.finished ? `ended ${ago(run.finished)}` : "");
+      say(eta, run.phase === "Running" ? `Time left: ${left(run)}` : OVER.includes(run.phase) && run.finished ? `ended ${ago(run.finished)}` : "");
       eta.hidden = run.phase === "Running" && left(run) === "–";
       shown(facts(run).map((fact) => [fact[0], fact]));
     },
