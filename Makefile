@@ -22,6 +22,14 @@ demo-down: ## remove everything `make demo` made, but for the build cache
 kubeconfig: ## print the path of the local cluster's kubeconfig
 	@hack/cluster/kubeconfig.sh --name demo
 
+.PHONY: gateway-url
+gateway-url: ## print the URL of the demo's REST gateway
+	@hack/demo/gateway.sh url
+
+.PHONY: api-key
+api-key: ## print a key for the demo's REST gateway, good for a day
+	@hack/demo/gateway.sh key
+
 .PHONY: generate
 generate: ## write crds/, RBAC and the files of the chart from the code
 	cargo run --quiet -- generate

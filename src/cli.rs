@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{agent, controllers, gateway, generate};
+use crate::{agent, check, controllers, gateway, generate};
 
 /// The Kubernetes operator for fine-tuning language models
 ///
@@ -27,6 +27,8 @@ enum Command {
         #[command(subcommand)]
         command: agent::Command,
     },
+    /// Check that an installation works: its processes are ready, and the API server takes a FineTune
+    Check(check::Arguments),
     /// Write the generated files of this repository: crds/, RBAC and the files of the chart
     Generate {
         /// Root of the repository
@@ -43,6 +45,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Controller(arguments) => report(controllers::run(*arguments).await),
         Command::Gateway(arguments) => report(gateway::run(*arguments).await),
+        Command::Check(arguments) => report(check::run(arguments).await),
         Command::Agent { command } => agent::run(command).await,
         Command::Generate { root, check: false } => report(generate::write(&root)),
         Command::Generate { root, check: true } => match generate::check(&root) {

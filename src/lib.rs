@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cli
-//! controllers · reports · gateway · agent · generate   shells: watch, serve, run
+//! controllers · reports · gateway · agent · generate · check   shells: watch, serve, run
 //! plan · cluster · checkpoint_files             decide · write · read checkpoints
 //! api · protocol · settings · access · telemetry · listener · signals
 //! ```
@@ -14,6 +14,7 @@
 pub mod access;
 pub mod agent;
 pub mod api;
+pub mod check;
 pub mod checkpoint_files;
 pub mod cli;
 pub mod cluster;

@@ -56,3 +56,12 @@ pub fn shares(requests: &[Request]) -> BTreeMap<Share, usize> {
     }
     counts
 }
+
+/// How many requests write, and how many read; what counts apart is neither.
+pub fn writes_and_reads(requests: &[Request]) -> (usize, usize) {
+    shares(requests).into_iter().fold((0, 0), |(writes, reads), (share, count)| match share {
+        Share::Mutating(..) => (writes + count, reads),
+        Share::Read(..) => (writes, reads + count),
+        Share::Apart(_) => (writes, reads),
+    })
+}

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
-    contract::{Share, shares},
+    contract::writes_and_reads,
     harness::{Agent, Sandbox, agent::so_far},
     load::HARDWARE,
     requests::{AuditLog, Request},
@@ -102,14 +102,7 @@ pub fn rows(passed: &[Passed]) -> Vec<Row> {
 impl Passed {
     fn rows(&self) -> [Row; 2] {
         let Transition { name, wanted, what_for, .. } = self.transition;
-        let (mut writes, mut reads) = (0, 0);
-        for (share, count) in shares(&self.requests) {
-            match share {
-                Share::Mutating(..) => writes += count,
-                Share::Read(..) => reads += count,
-                Share::Apart(_) => {}
-            }
-        }
+        let (writes, reads) = writes_and_reads(&self.requests);
         let within = per_run(writes, self.runs) <= per_run(*wanted, 1) * TOLERANCE;
         let text = format!("{:.2} in {:.1} s", per_run(writes, self.runs), self.time.as_secs_f64());
         [

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
-    contract::{Share, shares},
+    contract::writes_and_reads,
     harness::{Agent, Sandbox, saved, wait::until},
     load::HARDWARE,
     requests::{AuditLog, Request},
@@ -71,14 +71,7 @@ impl Deployed {
         if self.count == 0 {
             return Vec::new();
         }
-        let (mut writes, mut reads) = (0, 0);
-        for (share, count) in shares(&self.requests) {
-            match share {
-                Share::Mutating(..) => writes += count,
-                Share::Read(..) => reads += count,
-                Share::Apart(_) => {}
-            }
-        }
+        let (writes, reads) = writes_and_reads(&self.requests);
         let (writes, reads) = (per_run(writes, self.count), per_run(reads, self.count));
         let within = |seen: f64, wanted: usize| seen <= per_run(wanted, 1) * TOLERANCE;
         let text = format!("{writes:.2} in {:.1} s", self.time.as_secs_f64());

@@ -64,11 +64,12 @@ install_operator() {
   step "helm install"
   helm upgrade --install finetune-operator "$root/charts/finetune-operator" --namespace "$system" --create-namespace \
     --set image.repository="${operator_image%:*}" --set image.tag="${operator_image##*:}" \
-    --set catalogue.trainerImage="$trainer_image" --set catalogue.transformersImage="$trainer_image" --set operator.settleSeconds=2 --set operator.gracePeriodSeconds=60 \
+    --values "$here/values.yaml" --set catalogue.trainerImage="$trainer_image" --set catalogue.transformersImage="$trainer_image" \
     --wait --timeout 5m >/dev/null
   # A new build under the same tag is a new operator.
-  kubectl rollout restart -n "$system" deployment/finetune-operator >/dev/null
+  kubectl rollout restart -n "$system" deployment/finetune-operator deployment/finetune-operator-gateway >/dev/null
   kubectl rollout status -n "$system" deployment/finetune-operator --timeout=120s
+  kubectl rollout status -n "$system" deployment/finetune-operator-gateway --timeout=120s
 }
 
 fill_world() {
@@ -142,19 +143,39 @@ ask() {
   printf 'untrained: %s\n capitals: %s\n' "$before" "$after"
 }
 
+rest() {
+  step "the same objects through the REST gateway"
+  local url key
+  url=$("$here/gateway.sh" url 2>/dev/null) key=$("$here/gateway.sh" key)
+  printf 'URL  %s\nkey  %s\n' "$url" "$key"
+  [[ -z ${CONTEXT:-} ]] || return 0
+  curl -sSf -H "Authorization: Bearer $key" "$url/v1/models" |
+    python3 -c 'import json, sys; print("models it serves:", *(model["id"] for model in json.load(sys.stdin)["data"]))'
+}
+
 finish() {
   step "done"
+  local with='' first
+  # shellcheck disable=SC2016
+  first='export KUBECONFIG=$(make -s kubeconfig) PATH=$(hack/cluster/build.sh --bin):$PATH'
+  [[ -z ${CONTEXT:-} ]] || with=" CONTEXT=$CONTEXT" first="kubectl config use-context $CONTEXT"
   cat <<TEXT
 
-The whole demo took $((SECONDS - begin)) s. Four things to type next:
+The whole demo took $((SECONDS - begin)) s. Things to type next:
 
-  export KUBECONFIG=\$(make -s kubeconfig) PATH=\$(hack/cluster/build.sh --bin):\$PATH
+  $first
   hack/demo/ask.sh $namespace capitals 'Name the capital of Japan.'
   kubectl -n $namespace describe ft capitals            # conditions, attempts, cost, events
   kubectl -n $namespace get ckpt capitals-step-200 -o yaml
   kubectl -n $namespace get fth capitals -o yaml        # loss history and the last lines of the log
 
-\`make demo-down\` removes everything.
+  curl -H "Authorization: Bearer \$(make -s api-key$with)" "\$(make -s gateway-url$with)/v1/fine_tuning/jobs"
+
+  export OPENAI_BASE_URL=\$(make -s gateway-url$with)/v1 OPENAI_API_KEY=\$(make -s api-key$with)
+  python3 -c 'import openai; print(openai.OpenAI().chat.completions.create(model="capitals-step-200",
+    messages=[{"role": "user", "content": "What is the capital of Italy?"}]).choices[0].message.content)'   # pip install openai
+
+\`make demo-down$with\` removes everything.
 TEXT
 }
 
@@ -168,6 +189,7 @@ up() {
   show
   serve
   ask
+  rest
   finish
 }
 

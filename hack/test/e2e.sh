@@ -8,7 +8,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 steps=$root/tests/e2e/steps
-order=(demo imports deletion object-store no-such-data lora serving sharing two-nodes life retention crashes away clean)
+order=(demo imports deletion object-store no-such-data lora serving sharing gateway two-nodes life retention crashes away clean)
 export CLUSTER=e2e PROFILE=${PROFILE:-dev}
 ns=demo
 

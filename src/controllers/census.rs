@@ -68,7 +68,7 @@ mod tests {
     use kube::{Client, Config};
 
     use super::*;
-    use crate::{reports::ReportMetrics, telemetry::Metrics};
+    use crate::{controllers::namespaces::Namespaces, reports::ReportMetrics, telemetry::Metrics};
 
     /// Every word of ours that names a metric in a text.
     fn metrics_in(text: &str) -> BTreeSet<String> {
@@ -80,7 +80,7 @@ mod tests {
     async fn dashboard_and_alerts_ask_for_metrics_that_exist() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_from(Config::new("http://localhost:1".parse().unwrap())).unwrap();
-        let (world, _wakes, _watches) = World::watch(&client, None, false);
+        let (world, _wakes, _watches) = World::watch(&client, &Namespaces::default(), false);
         let (metrics, reports) = (Metrics::default(), ReportMetrics::default());
         metrics.register(|registry| {
             reports.register(registry);

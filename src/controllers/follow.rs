@@ -2,15 +2,19 @@
 
 use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    runtime::{WatchStreamExt, reflector::store::Writer, watcher},
+    runtime::{
+        WatchStreamExt,
+        reflector::store::Writer,
+        watcher::{self, watcher},
+    },
 };
 use serde::de::DeserializeOwned;
 
-use super::world::World;
+use super::{namespaces::Namespaces, world::World};
 use crate::api::names;
 
 /// What runs a watch.
@@ -20,8 +24,8 @@ pub type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Follow<'a> {
     /// Client of the watches.
     pub client: &'a Client,
-    /// The one namespace to see; all when absent.
-    pub namespace: Option<&'a str>,
+    /// Where namespaced kinds are watched.
+    pub namespaces: &'a Namespaces,
     /// Who is told.
     pub world: &'a Arc<World>,
 }
@@ -33,7 +37,7 @@ impl Follow<'_> {
         writer: Writer<K>,
         touch: impl Fn(&World, &K, bool) + Send + 'static,
     ) -> Driver {
-        follow(self.api(), watcher::Config::default(), writer, self.world, touch)
+        follow(self.events(&watcher::Config::default(), &writer), writer, self.world, touch)
     }
 
     /// The objects of a namespaced kind that we made.
@@ -42,7 +46,7 @@ impl Follow<'_> {
         writer: Writer<K>,
         touch: impl Fn(&World, &K, bool) + Send + 'static,
     ) -> Driver {
-        follow(self.api(), Self::of_us(), writer, self.world, touch)
+        follow(self.events(&Self::of_us(), &writer), writer, self.world, touch)
     }
 
     /// Picks the objects we made.
@@ -52,14 +56,18 @@ impl Follow<'_> {
 
     /// Every object of a kind without a namespace.
     pub fn catalogue<K: Watched>(&self, writer: Writer<K>, touch: impl Fn(&World, &K, bool) + Send + 'static) -> Driver {
-        follow(Api::all(self.client.clone()), watcher::Config::default(), writer, self.world, touch)
+        let events = watcher(Api::all(self.client.clone()), watcher::Config::default()).default_backoff();
+        follow(events.boxed(), writer, self.world, touch)
     }
 
-    /// Where to look for a namespaced kind.
-    pub fn api<K: Watched<Scope = NamespaceResourceScope>>(&self) -> Api<K> {
-        self.namespace.map_or_else(|| Api::all(self.client.clone()), |namespace| Api::namespaced(self.client.clone(), namespace))
+    /// What happens to objects of a namespaced kind.
+    pub fn events<K: Watched<Scope = NamespaceResourceScope>>(&self, config: &watcher::Config, writer: &Writer<K>) -> Events<K> {
+        self.namespaces.events(self.client, config, writer.as_reader())
     }
 }
+
+/// What happens to objects of a kind.
+pub type Events<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
 
 /// A kind that can be watched.
 pub trait Watched: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
@@ -67,13 +75,12 @@ impl<K> Watched for K where K: Resource<DynamicType = ()> + Clone + Debug + Dese
 
 /// Keeps one store current and tells `world` of every object that changed.
 fn follow<K: Watched>(
-    api: Api<K>,
-    config: watcher::Config,
+    events: Events<K>,
     writer: Writer<K>,
     world: &Arc<World>,
     touch: impl Fn(&World, &K, bool) + Send + 'static,
 ) -> Driver {
-    let events = watcher(api, config).default_backoff().modify(|object| object.managed_fields_mut().clear()).reflect(writer);
+    let events = events.modify(|object| object.managed_fields_mut().clear()).reflect(writer);
     let world = Arc::clone(world);
     Box::pin(async move {
         let mut events = std::pin::pin!(events.into_stream());

@@ -8,6 +8,7 @@ mod follow;
 mod index;
 mod kueue;
 mod leader;
+mod namespaces;
 mod probes;
 mod process;
 mod queues;

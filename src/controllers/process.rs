@@ -8,7 +8,9 @@ use tokio::sync::watch;
 use super::{
     census::Census,
     kueue::Kueue,
-    leader, probes, queues,
+    leader,
+    namespaces::Namespaces,
+    probes, queues,
     runner::{self, Pace},
     shell::Shell,
     world::{Wakes, World},
@@ -46,9 +48,9 @@ pub struct Arguments {
     /// Port of /livez, /readyz and /metrics
     #[arg(long, env = "FINETUNE_HTTP_PORT", default_value_t = 8080)]
     http_port: u16,
-    /// The namespace to work in; all when absent
-    #[arg(long, env = "FINETUNE_WATCH_NAMESPACE")]
-    watch_namespace: Option<String>,
+    /// The namespaces to work in, with commas between them; all when absent
+    #[arg(long, env = "FINETUNE_WATCH_NAMESPACES", value_delimiter = ',')]
+    watch_namespaces: Vec<String>,
     /// Output of runs that name none, as JSON, such as {"volumeTemplate":{"size":"50Gi"}}
     #[arg(long, env = "FINETUNE_DEFAULT_OUTPUT", value_parser = output)]
     default_output: Option<Output>,
@@ -120,7 +122,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let client = connect().await.map_err(|error| Error::NoCluster(Box::new(error)))?;
     let metrics = Arc::new(Metrics::default());
     let (stop, stopped) = watch::channel(false);
-    let (world, wakes, watches) = World::watch(&client, arguments.watch_namespace.as_deref(), arguments.gateway.is_some());
+    let namespaces = Namespaces::of(&arguments.watch_namespaces);
+    let (world, wakes, watches) = World::watch(&client, &namespaces, arguments.gateway.is_some());
     let authority = reports::ensure_authority(&client, &arguments.namespace).await?;
     let settings = Arc::new(arguments.settings(&authority.ca_pem));
     tokio::spawn(watches);

@@ -45,7 +45,7 @@ impl Routes {
 
 /// Keeps the store current, and everybody told when the cluster begins or ceases to know HTTPRoutes.
 pub fn follow(follow: &Follow<'_>, writer: Writer<HttpRoute>) -> Driver {
-    let events = watcher(follow.api::<HttpRoute>(), Follow::of_us()).default_backoff().reflect(writer);
+    let events = follow.events(&Follow::of_us(), &writer).reflect(writer);
     let world = std::sync::Arc::clone(follow.world);
     Box::pin(async move {
         let mut events = std::pin::pin!(events.into_stream());

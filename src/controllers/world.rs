@@ -20,6 +20,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::{
     follow::{Driver, Follow},
     index::Indexed,
+    namespaces::Namespaces,
     queues::Queues,
 };
 use crate::api::{
@@ -73,10 +74,9 @@ pub struct Wakes {
 }
 
 impl World {
-    /// The stores, what wakes the reconcilers, and the future that keeps both going. With a namespace, of the namespaced kinds only what lies
-    /// there is seen.
+    /// The stores, what wakes the reconcilers, and the future that keeps both going.
     #[must_use]
-    pub fn watch(client: &Client, namespace: Option<&str>, with_routes: bool) -> (Arc<Self>, Wakes, Driver) {
+    pub fn watch(client: &Client, namespaces: &Namespaces, with_routes: bool) -> (Arc<Self>, Wakes, Driver) {
         let (fine_tune_wakes, fine_tunes_due) = unbounded_channel();
         let (checkpoint_wakes, checkpoints_due) = unbounded_channel();
         let (deployment_wakes, deployments_due) = unbounded_channel();
@@ -111,7 +111,7 @@ impl World {
             checkpoint_wakes,
             deployment_wakes,
         });
-        let follow = Follow { client, namespace, world: &world };
+        let follow = Follow { client, namespaces, world: &world };
         let mut drivers: Vec<Driver> = vec![
             follow.every(fine_tunes_writer, |world, run: &FineTune, _| world.wake_fine_tune_of(run)),
             follow.every(checkpoints_writer, Self::touch_checkpoint),

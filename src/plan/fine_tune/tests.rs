@@ -442,7 +442,7 @@ fn news_of_checkpoints_that_can_wait_put_off_no_look_that_is_due_sooner() {
     world.last_status_write = Some(now());
     world.checkpoints.push(checkpoint(10, "1.0", CheckpointPhase::Ready));
     let trains = step(&mut world);
-    assert_eq!((trains.next, world.status().checkpoint_count), (Next::After(std::time::Duration::from_secs(600)), 0));
+    assert_eq!((trains.next, world.status().checkpoint_count), (Next::After(std::time::Duration::from_mins(10)), 0));
     // The Job ends, and its last report is lost.
     job_becomes(&mut world, "Succeeded", Some("Complete"));
     let condition = &mut Arc::make_mut(&mut world.jobs[0]).status.as_mut().unwrap().conditions.as_mut().unwrap()[0];

@@ -2,6 +2,7 @@
 
 mod absence;
 mod crashes;
+mod namespaces;
 mod peers;
 mod quiet;
 mod routes;

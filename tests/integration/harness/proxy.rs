@@ -103,7 +103,7 @@ impl Proxied {
         let router = Router::new().fallback(forward).with_state(Arc::clone(&way));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let (directory, kubeconfig) = kubeconfig(gate.port);
-        let arguments = ["--leader-election", "false", "--watch-namespace", &sandbox.namespace];
+        let arguments = ["--leader-election", "false", "--watch-namespaces", &sandbox.namespace];
         let operator = Arc::new(Operator::new(&kubeconfig, &arguments));
         way.operator.set(Arc::clone(&operator)).ok().unwrap();
         operator.start().await;
