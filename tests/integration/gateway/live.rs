@@ -213,9 +213,9 @@ async fn a_run_of_the_same_name_in_another_project_is_another_run() {
                     }
                 }
                 second.run("last", json!({"desiredState": "Paused"})).await;
-                let told =
-                    list.until("the last is told", |told| !told.said["item"]["name"].as_str().is_some_and(|name| name == "bot"));
-                assert_eq!(told.await.said["item"]["name"], "last");
+                let is_other = |told: &Told| told.name == "change" && told.said["item"]["name"] != "bot";
+                let told = list.until("the last is told", is_other).await;
+                assert_eq!(told.said["item"]["name"], "last");
             }
         })
         .await;
