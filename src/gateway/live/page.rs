@@ -1,4 +1,4 @@
-//! The page: files that are part of the program, under a policy that lets nothing else in. Pure data.
+//! The page: files that are part of the program, under a policy that lets nothing else in.
 
 use axum::Router;
 use axum::extract::Path;
