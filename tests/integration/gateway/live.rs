@@ -49,6 +49,11 @@ impl Listener {
 
     /// The next event; none once the stream has ended.
     async fn next(&mut self) -> Option<Told> {
+        tokio::time::timeout(PATIENCE, self.hear()).await.unwrap_or_else(|_| panic!("no news come"))
+    }
+
+    /// The same, however long it takes: a stream without news is not silent.
+    async fn hear(&mut self) -> Option<Told> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -57,19 +62,22 @@ impl Listener {
                 let Some(name) = field("event: ") else { continue };
                 return Some(Told { name, said: serde_json::from_str(&field("data: ").unwrap()).unwrap() });
             }
-            let piece = tokio::time::timeout(PATIENCE, self.stream.next()).await.unwrap_or_else(|_| panic!("no news come"))?;
+            let piece = self.stream.next().await?;
             self.text.push_str(std::str::from_utf8(&piece.unwrap()).unwrap());
         }
     }
 
     /// The first event from now on that holds.
     async fn until(&mut self, what: &str, holds: impl Fn(&Told) -> bool) -> Told {
-        loop {
-            let Some(told) = self.next().await else { panic!("the stream ended before {what}") };
-            if holds(&told) {
-                return told;
+        let found = async {
+            loop {
+                let Some(told) = self.hear().await else { panic!("the stream ended before {what}") };
+                if holds(&told) {
+                    return told;
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited in vain until {what}"))
     }
 
     /// The first object of a section from now on that holds.
