@@ -255,6 +255,7 @@ async fn what_a_key_may_not_see_is_said_and_the_rest_is_told() {
                     assert!(told.said["message"].as_str().unwrap().contains("fine-tuning:read"), "{told:?}");
                     denied.insert(told.said["section"].as_str().unwrap().to_owned());
                 }
+                "behind" => panic!("{told:?}"),
                 _ => seen |= told.said["section"] == "run",
             }
         }
