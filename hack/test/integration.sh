@@ -24,6 +24,8 @@ hack/cluster/up.sh --name "$cluster" --nodes kwok:2
 hack/cluster/kueue.sh up --name "$cluster"
 environment=$(hack/cluster/as-operator.sh --name "$cluster")
 eval "$environment"
+page=$(hack/test/live-page.sh environment)
+eval "$page"
 
 run_tests() { cargo test --quiet --test integration -- --include-ignored "$@"; }
 if (($#)); then

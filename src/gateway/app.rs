@@ -13,7 +13,7 @@ use super::limits::{self, Rate, Rates};
 use super::metrics::GatewayMetrics;
 use super::observe::observe;
 use super::service::recent::Recent;
-use super::{openai, oxen, reference, strongly};
+use super::{live, openai, oxen, reference, strongly};
 
 /// The gateway: what all requests share. It holds no credential.
 #[derive(Clone)]
@@ -24,6 +24,7 @@ pub struct Gateway {
     pub(super) metrics: GatewayMetrics,
     pub(super) recent: Recent,
     pub(super) servers: openai::Servers,
+    pub(super) streams: live::Streams,
 }
 
 impl Gateway {
@@ -36,13 +37,15 @@ impl Gateway {
         // Callers see an error at once and decide themselves whether to try again.
         config.default_retry = false;
         let base = Client::try_from(config)?;
+        let metrics = GatewayMetrics::default();
         Ok(Self {
             identities: Identities::new(base),
             rates: Rates::new(rate),
             running: Arc::new(Semaphore::new(limits::REQUESTS)),
-            metrics: GatewayMetrics::default(),
             recent: Recent::default(),
             servers: openai::Servers::new()?,
+            streams: live::Streams::new(metrics.clone()),
+            metrics,
         })
     }
 
@@ -51,10 +54,17 @@ impl Gateway {
         let aliases = ALIASES.iter().fold(Router::new(), |router, (alias, routes)| router.nest(alias, routes().into()));
         Router::from(routes())
             .merge(aliases)
+            .nest("/live/v1", live::router())
+            .merge(live::page())
             .fallback(|| async { axum::http::StatusCode::NOT_FOUND })
             .method_not_allowed_fallback(|| async { axum::http::StatusCode::METHOD_NOT_ALLOWED })
             .layer(from_fn_with_state(self.clone(), observe))
             .with_state(self.clone())
+    }
+
+    /// Ends what would go on for as long as somebody listens.
+    pub fn end_streams(&self) {
+        self.streams.end();
     }
 
     /// What it counts.
@@ -139,6 +149,7 @@ mod tests {
             ("/v1/fine_tuning/jobs", "/error/message"),
             ("/api/v1/fine-tuning/stats", "/error/message"),
             ("/api/repos/team/repo/fine_tunes", "/status_message"),
+            ("/live/v1/runs/events", "/error/message"),
         ] {
             let (code, _, body) = ask(&router, path, None).await;
             assert_eq!(code, StatusCode::UNAUTHORIZED, "{path}");

@@ -18,6 +18,8 @@ pub enum Dialect {
     Oxen,
     /// The fine-tuning API of Strongly.
     Strongly,
+    /// Our own: streams of events, and the page that shows them.
+    Live,
 }
 
 impl Dialect {
@@ -29,6 +31,8 @@ impl Dialect {
             Self::Oxen
         } else if begins("/api") {
             Self::Strongly
+        } else if begins("/live") || begins("/ui") {
+            Self::Live
         } else {
             Self::OpenAi
         }
@@ -41,6 +45,7 @@ impl Dialect {
             Self::OpenAi => "openai",
             Self::Oxen => "oxen",
             Self::Strongly => "strongly",
+            Self::Live => "live",
         }
     }
 
@@ -58,7 +63,7 @@ impl Dialect {
                 let error = refusals::OxenError { type_: word(), title: message.clone(), param };
                 Refused::Oxen(refusals::Oxen { status: Failure::Error, status_message: message, error })
             }
-            Self::Strongly => {
+            Self::Strongly | Self::Live => {
                 Refused::Strongly(refusals::Strongly { error: refusals::StronglyError { code: word(), message, field: param } })
             }
         }
@@ -70,7 +75,7 @@ impl Dialect {
         match self {
             Self::OpenAi => named::<refusals::OpenAi>(),
             Self::Oxen => named::<refusals::Oxen>(),
-            Self::Strongly => named::<refusals::Strongly>(),
+            Self::Strongly | Self::Live => named::<refusals::Strongly>(),
         }
     }
 }
@@ -128,6 +133,9 @@ mod tests {
             ("/api/repos/a/b/fine_tunes", Dialect::Oxen),
             ("/api/v1/fine-tuning/jobs", Dialect::Strongly),
             ("/api/reposx", Dialect::Strongly),
+            ("/live/v1/runs/events", Dialect::Live),
+            ("/ui/app.js", Dialect::Live),
+            ("/uix", Dialect::OpenAi),
             ("/nothing", Dialect::OpenAi),
         ] {
             assert_eq!(Dialect::of(path), dialect, "{path}");

@@ -30,6 +30,14 @@ pub const COMPLETION_TIMEOUT: Duration = Duration::from_mins(10);
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Requests at once.
 pub const REQUESTS: usize = 512;
+/// Streams of events at once. One of a run is four watches.
+pub const STREAMS: usize = 256;
+/// Streams of events one key may have at once.
+pub const STREAMS_OF_CALLER: usize = 8;
+/// How long a stream lasts; who listens asks again.
+pub const STREAM_LIFE: Duration = Duration::from_hours(1);
+/// Silence after which a stream says that it is still there.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Callers whose pace is remembered.
 const CALLERS: u64 = 50_000;
 

@@ -34,18 +34,20 @@ pub struct GatewayMetrics {
     requests: Family<Answered, Counter>,
     seconds: Family<Spoken, Histogram>,
     running: Gauge,
+    streams: Gauge,
 }
 
 impl Default for GatewayMetrics {
     fn default() -> Self {
         let buckets = || Histogram::new([0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 40.0]);
-        let (requests, running) = (Family::default(), Gauge::default());
+        let (requests, running, streams) = (Family::default(), Gauge::default(), Gauge::default());
         let seconds = Family::<Spoken, Histogram>::new_with_constructor(buckets as fn() -> Histogram);
         let mut registry = Registry::with_prefix("finetune_gateway");
         registry.register("requests", "Requests by dialect, route, method and status code", Family::clone(&requests));
         registry.register("request_seconds", "How long requests took, by dialect", seconds.clone());
         registry.register("requests_running", "Requests under way", Gauge::clone(&running));
-        Self { registry: Arc::new(Mutex::new(registry)), requests, seconds, running }
+        registry.register("streams_open", "Streams of events that are open", Gauge::clone(&streams));
+        Self { registry: Arc::new(Mutex::new(registry)), requests, seconds, running, streams }
     }
 }
 
@@ -72,6 +74,13 @@ impl GatewayMetrics {
         Running(self.running.clone())
     }
 
+    /// Counts a stream as open until what is returned goes.
+    #[must_use]
+    pub fn begin_stream(&self) -> Running {
+        self.streams.inc();
+        Running(self.streams.clone())
+    }
+
     /// All metrics as OpenMetrics text.
     ///
     /// # Errors
@@ -83,7 +92,7 @@ impl GatewayMetrics {
     }
 }
 
-/// A request under way.
+/// A request or stream under way.
 pub struct Running(Gauge);
 
 impl Drop for Running {

@@ -13,6 +13,7 @@ mod extract;
 mod fixtures;
 mod identity;
 mod limits;
+mod live;
 mod metrics;
 mod observe;
 mod openai;

@@ -88,6 +88,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let _ = draining.send(true);
     tokio::time::sleep(Duration::from_secs(arguments.drain_seconds.into())).await;
     let _ = stop.send(true);
+    gateway.end_streams();
     let _ = tokio::join!(api, probes);
     Ok(())
 }

@@ -3,10 +3,12 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1 as corev1;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -214,6 +216,27 @@ impl Cluster {
             }
         }
         self.get(name).await
+    }
+
+    /// The selected objects, and what becomes of them, for as long as somebody listens. After an error it is tried again, ever more slowly.
+    pub fn follow<K>(&self, selection: &Selection) -> impl Stream<Item = Result<watcher::Event<K>, Refusal>> + Send + use<K>
+    where
+        K: Kinded + Resource<Scope = NamespaceResourceScope>,
+    {
+        let Selection { labels, fields } = selection.clone();
+        let config = watcher::Config { label_selector: labels, field_selector: fields, ..watcher::Config::default() };
+        let refused = self.clone();
+        let told = watcher(self.api(), config).default_backoff();
+        told.map(move |said| said.map_err(|error| refused.refused_to_follow(error)))
+    }
+
+    fn refused_to_follow(&self, error: watcher::Error) -> Refusal {
+        use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+        match error {
+            InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => self.refused(&error, Scope::Read),
+            WatchError(status) => self.refused(&kube::Error::Api(status), Scope::Read),
+            NoResourceVersion => Refusal::unavailable(),
+        }
     }
 
     /// The end of the log of a container, each line with its time. `None`: there is none to be had.

@@ -93,8 +93,14 @@ impl Gate {
         Answer { code, headers, body }
     }
 
-    fn request(&self, method: &str, path: &str) -> axum::http::request::Builder {
+    /// The beginning of a request with the key.
+    pub fn request(&self, method: &str, path: &str) -> axum::http::request::Builder {
         Request::builder().method(method).uri(path).header(header::AUTHORIZATION, format!("Bearer {}", self.key))
+    }
+
+    /// Sends a request, and returns the answer as it begins.
+    pub async fn open(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     /// Reads.
