@@ -88,6 +88,8 @@ async fn main() -> ExitCode {
     let hardware = json!({"gpu": {"count": 0}, "cpu": "100m", "memory": "64Mi", "costPerHour": "3.60"});
     put::<HardwareProfile>(&client, load::HARDWARE, hardware).await;
     let listed = gateway::measure(options.jobs, &sandbox().await).await;
+    // Said at once: what comes after may break off.
+    table::show(&listed.rows());
     let operator = Operator::start().await;
     let seen = Seen { listed, ..measure(&options, &operator).await };
     if table::print(&options, &operator, &seen) { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -136,7 +136,8 @@ fn heading(options: &Options, operator: &Operator, seen: &Seen) {
     );
 }
 
-fn show(rows: &[Row]) {
+/// Prints rows as a table.
+pub fn show(rows: &[Row]) {
     println!("| figure | seen | wanted | |\n|---|---|---|---|");
     for Row(name, seen, wanted, verdict) in rows {
         println!("| {name} | {seen} | {wanted} | {verdict} |");
