@@ -1,6 +1,9 @@
 //! Who uses a checkpoint, and so keeps it from going; and who may.
 
-use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
+use k8s_openapi::{
+    api::{batch::v1 as batch, core::v1 as corev1},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::world::World;
@@ -51,7 +54,8 @@ pub fn is_shared(world: &World, checkpoint: &Checkpoint, by_run: bool) -> bool {
     let (name, namespace) = (checkpoint.name_any(), checkpoint.namespace());
     let run = checkpoint.spec.fine_tune.as_ref();
     let shares = world.serving.permissions.find(|permission| {
-        let is_own = permission.owner_references().iter().any(|owner| run.is_some_and(|run| run.uid == owner.uid));
+        let is_made_for = |owner: &OwnerReference| owner.controller == Some(true) && run.is_some_and(|run| run.uid == owner.uid);
+        let is_own = permission.owner_references().iter().any(is_made_for);
         let names = |named: &NameReference| run.is_some_and(|run| run.name == named.name);
         let is_about = permission.spec.checkpoint.as_ref().is_some_and(|named| named.name == name)
             || by_run && !is_own && permission.spec.fine_tune.as_ref().is_some_and(names);

@@ -13,6 +13,8 @@ use crate::listener::Limits;
 pub const BODY_BYTES: usize = 1024 * 1024;
 /// Largest body of a completion, in bytes: pictures come in it.
 pub const COMPLETION_BYTES: usize = 16 * 1024 * 1024;
+/// KiB that all requests for completions on their way to a server may take together.
+pub const COMPLETIONS_KIB: usize = 128 * 1024;
 /// Of the listeners: an answer may stream for as long as it likes.
 pub const OF_LISTENERS: Limits = Limits {
     connections: 2048,

@@ -13,7 +13,7 @@ impl World {
     pub fn permission_of(&self, namespace: &str, run: &str) -> Option<Arc<CheckpointPermission>> {
         self.serving.permissions.find(|permission| {
             permission.namespace().as_deref() == Some(namespace)
-                && permission.owner_references().iter().any(|owner| owner.uid == run)
+                && permission.owner_references().iter().any(|owner| owner.uid == run && owner.controller == Some(true))
         })
     }
 

@@ -52,14 +52,14 @@ pub fn router() -> Router<Gateway> {
 }
 
 async fn of_project(State(gateway): State<Gateway>, session: Session, Query(asked): Query<Runs>) -> Result<Response, Refusal> {
-    let place = gateway.streams.enter(session.key)?;
+    let place = gateway.streams.enter(&session.identity.username)?;
     let filter = Filter { search: asked.search, ..Filter::default() };
     let news = stream::of_project(&session, filter);
     stream::answer(&session.project, news, place, stream::TIMING).await
 }
 
 async fn of_run(State(gateway): State<Gateway>, session: Session, Path(name): Path<String>) -> Result<Response, Refusal> {
-    let place = gateway.streams.enter(session.key)?;
+    let place = gateway.streams.enter(&session.identity.username)?;
     let run = runs::get(&session, &name).await?;
     stream::answer(&session.project, stream::of_run(&session, &run), place, stream::TIMING).await
 }

@@ -176,7 +176,7 @@ mod tests {
     async fn a_stream_ends_with_its_last_word_though_its_watches_go_on() {
         let streams = Streams::new(GatewayMetrics::default());
         let news = vec![News::Snapshot(Section::Runs, vec![]), News::End(Why::Gone), News::Gone(Section::Runs, "x".into())];
-        let answer = answer("team", told(news), streams.enter([1; 32]).unwrap(), CALM).await.unwrap();
+        let answer = answer("team", told(news), streams.enter("one").unwrap(), CALM).await.unwrap();
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         let expected =
             "event: snapshot\ndata: {\"items\":[],\"section\":\"runs\"}\n\nevent: end\ndata: {\"reason\":\"gone\"}\n\n";
@@ -186,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn a_gateway_that_stops_says_so_to_everyone() {
         let streams = Streams::new(GatewayMetrics::default());
-        let answer = answer("team", nothing(), streams.enter([1; 32]).unwrap(), CALM).await.unwrap();
+        let answer = answer("team", nothing(), streams.enter("one").unwrap(), CALM).await.unwrap();
         streams.end();
         assert!(text(answer).await.ends_with("event: end\ndata: {\"reason\":\"stopping\"}\n\n"));
     }
@@ -195,7 +195,7 @@ mod tests {
     async fn a_quiet_stream_says_that_it_is_there() {
         let streams = Streams::new(GatewayMetrics::default());
         let timing = Timing { heartbeat: Duration::from_millis(1), ..CALM };
-        let answer = answer("team", nothing(), streams.enter([1; 32]).unwrap(), timing).await.unwrap();
+        let answer = answer("team", nothing(), streams.enter("one").unwrap(), timing).await.unwrap();
         let mut said = answer.into_body().into_data_stream();
         while said.next().await.unwrap().unwrap() != ": still here\n\n" {}
     }
@@ -204,7 +204,7 @@ mod tests {
     async fn a_stream_that_has_lasted_asks_to_be_renewed() {
         let streams = Streams::new(GatewayMetrics::default());
         let timing = Timing { life: Duration::ZERO, ..CALM };
-        let answer = answer("team", nothing(), streams.enter([1; 32]).unwrap(), timing).await.unwrap();
+        let answer = answer("team", nothing(), streams.enter("one").unwrap(), timing).await.unwrap();
         assert!(text(answer).await.ends_with("data: {\"reason\":\"renew\"}\n\n"));
     }
 
@@ -218,7 +218,7 @@ mod tests {
             (News::Behind(Section::Runs, "x".into()), Kind::Unavailable),
         ];
         for (news, kind) in cases {
-            let place = streams.enter([1; 32]).unwrap();
+            let place = streams.enter("one").unwrap();
             let refused = answer("team", told(vec![news]), place, CALM).await.map(|_| ()).unwrap_err();
             assert_eq!(refused.kind, kind);
         }

@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::gateway::errors::{Kind, Refusal};
-use crate::gateway::identity::CallerKey;
 use crate::gateway::limits;
 use crate::gateway::metrics::{GatewayMetrics, Running};
 
 /// The streams that are open.
 #[derive(Clone)]
 pub struct Streams {
-    open: Arc<Mutex<HashMap<CallerKey, usize>>>,
+    open: Arc<Mutex<HashMap<String, usize>>>,
     stopping: Arc<watch::Sender<bool>>,
     metrics: GatewayMetrics,
 }
@@ -21,7 +20,7 @@ pub struct Streams {
 /// A stream's place among the others, until it is dropped.
 pub struct Place {
     streams: Streams,
-    caller: CallerKey,
+    caller: String,
     _counted: Running,
 }
 
@@ -36,7 +35,7 @@ impl Streams {
     ///
     /// # Errors
     /// The caller has too many, or all together are too many.
-    pub fn enter(&self, caller: CallerKey) -> Result<Place, Refusal> {
+    pub fn enter(&self, caller: &str) -> Result<Place, Refusal> {
         let mut open = self.lock();
         if open.values().sum::<usize>() >= limits::STREAMS {
             return Err(Refusal {
@@ -44,7 +43,7 @@ impl Streams {
                 ..Refusal::new(Kind::Unavailable, "too many streams are open: try again")
             });
         }
-        let of_caller = open.entry(caller).or_default();
+        let of_caller = open.entry(caller.to_owned()).or_default();
         if *of_caller >= limits::STREAMS_OF_CALLER {
             let most = limits::STREAMS_OF_CALLER;
             return Err(Refusal {
@@ -57,7 +56,7 @@ impl Streams {
             });
         }
         *of_caller += 1;
-        Ok(Place { streams: self.clone(), caller, _counted: self.metrics.begin_stream() })
+        Ok(Place { streams: self.clone(), caller: caller.to_owned(), _counted: self.metrics.begin_stream() })
     }
 
     /// Ends every stream, and each that is opened after.
@@ -65,7 +64,7 @@ impl Streams {
         self.stopping.send_replace(true);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CallerKey, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,11 +99,11 @@ mod tests {
     fn a_caller_has_so_many_and_others_are_not_touched() {
         let metrics = GatewayMetrics::default();
         let streams = Streams::new(metrics.clone());
-        let mut places: Vec<_> = (0..limits::STREAMS_OF_CALLER).map(|_| streams.enter([1; 32]).unwrap()).collect();
-        assert_eq!(streams.enter([1; 32]).map(|_| ()).unwrap_err().kind, Kind::TooManyRequests);
-        let other = streams.enter([2; 32]).unwrap();
+        let mut places: Vec<_> = (0..limits::STREAMS_OF_CALLER).map(|_| streams.enter("one").unwrap()).collect();
+        assert_eq!(streams.enter("one").map(|_| ()).unwrap_err().kind, Kind::TooManyRequests);
+        let other = streams.enter("two").unwrap();
         places.pop();
-        drop(streams.enter([1; 32]).unwrap());
+        drop(streams.enter("one").unwrap());
         assert!(metrics.text().unwrap().contains(&format!("finetune_gateway_streams_open {}", limits::STREAMS_OF_CALLER)));
         drop((places, other));
         assert!(streams.lock().is_empty(), "nothing is remembered of who has gone");
@@ -113,20 +112,18 @@ mod tests {
     #[test]
     fn all_together_are_bounded() {
         let streams = Streams::new(GatewayMetrics::default());
-        let caller =
-            |index: usize| <CallerKey>::from(std::array::from_fn(|at| u8::try_from((index >> (8 * (at % 2))) & 255).unwrap()));
-        let places: Vec<_> = (0..limits::STREAMS).map(|index| streams.enter(caller(index)).unwrap()).collect();
-        assert_eq!(streams.enter([255; 32]).map(|_| ()).unwrap_err().kind, Kind::Unavailable);
+        let places: Vec<_> = (0..limits::STREAMS).map(|index| streams.enter(&index.to_string()).unwrap()).collect();
+        assert_eq!(streams.enter("last").map(|_| ()).unwrap_err().kind, Kind::Unavailable);
         drop(places);
-        assert!(streams.enter([255; 32]).is_ok());
+        assert!(streams.enter("last").is_ok());
     }
 
     #[tokio::test]
     async fn the_end_reaches_those_that_are_open_and_those_that_come_after() {
         let streams = Streams::new(GatewayMetrics::default());
-        let before = streams.enter([1; 32]).unwrap().ended();
+        let before = streams.enter("one").unwrap().ended();
         streams.end();
         before.await;
-        streams.enter([1; 32]).unwrap().ended().await;
+        streams.enter("one").unwrap().ended().await;
     }
 }

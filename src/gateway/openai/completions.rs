@@ -1,15 +1,17 @@
 //! Passes completions on to the server of the model they name. Only these paths, so that nobody administers a server by way of us.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::Response;
 use kube::ResourceExt;
 use moka::future::Cache;
 use serde::Deserialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -37,6 +39,8 @@ pub fn router() -> OpenApiRouter<Gateway> {
 pub struct Servers {
     http: reqwest::Client,
     known: Cache<(CallerKey, String, String), String>,
+    /// A permit for each KiB that a request may take until its server has it.
+    room: Arc<Semaphore>,
 }
 
 impl Servers {
@@ -50,7 +54,19 @@ impl Servers {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(5))
             .build()?;
-        Ok(Self { http, known: Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build() })
+        let known = Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build();
+        Ok(Self { http, known, room: Arc::new(Semaphore::new(limits::COMPLETIONS_KIB)) })
+    }
+
+    /// Room for the body of a request; one that does not say its length may be as large as any.
+    fn room(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Refusal> {
+        let said = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let kib = said.unwrap_or(limits::COMPLETION_BYTES).min(limits::COMPLETION_BYTES) / 1024 + 1;
+        let full = || Refusal {
+            retry_after: Some(1),
+            ..Refusal::new(Kind::Unavailable, "too many large requests are on their way: try again")
+        };
+        self.room.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX)).map_err(|_| full())
     }
 }
 
@@ -107,6 +123,7 @@ async fn embed(gateway: State<Gateway>, session: Session, request: Request) -> R
 async fn pass(State(gateway): State<Gateway>, session: Session, request: Request, path: &str) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     let too_large = |_| Refusal::new(Kind::TooLarge, format!("the body is larger than {} bytes", limits::COMPLETION_BYTES));
+    let room = gateway.servers.room(&parts.headers)?;
     let body = to_bytes(body, limits::COMPLETION_BYTES).await.map_err(too_large)?;
     let Named { model } = parse(&body)?;
     let key = (session.key, session.project.clone(), model.clone());
@@ -122,6 +139,7 @@ async fn pass(State(gateway): State<Gateway>, session: Session, request: Request
         tracing::warn!(%server, error = &error as &dyn std::error::Error, "the server of a model does not answer");
         Refusal { retry_after: Some(1), ..Refusal::new(Kind::Unavailable, "the server of the model does not answer: try again") }
     })?;
+    drop(room);
     Ok(streamed(answer))
 }
 

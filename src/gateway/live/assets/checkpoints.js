@@ -109,6 +109,7 @@ function row(session, { checkpoint: first }) {
   };
 }
 
+const PHASES = ["Ready", "Degraded", "Progressing", "Pending", "Failed"];
 const isUsable = ({ metadata, status }) => status?.phase === "Ready" && !metadata.deletionTimestamp;
 
 /** The name of the best by the metric of the run, as the operator ranks them; it notes that of a run at work only now and then. */
@@ -137,7 +138,8 @@ export function checkpoints(session) {
         const name = checkpoint.metadata.name;
         const isBest = name === first;
         const serves = deployments.filter((deployment) => deployment.spec.checkpoint.name === name);
-        const order = (deployment) => (deployment.status?.phase === "Ready" ? 0 : 1);
+        // What failed is shown, and may be removed to be made again, only where nothing serves.
+        const order = (deployment) => PHASES.indexOf(deployment.status?.phase ?? "Pending");
         return [name, { checkpoint, isBest, deployments: serves.sort((one, other) => order(one) - order(other)) }];
       }));
       table.hidden = sorted.length === 0;
