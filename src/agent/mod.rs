@@ -1,6 +1,7 @@
 //! What runs inside pods: it readies a training pod, watches it, and reads, checks and removes the
 //! files of runs. It knows no Kubernetes API; `watch`, `collect`, `import`, `export` and `fetch` speak to the report server.
 
+mod causes;
 pub mod check;
 pub mod collect;
 mod drain;

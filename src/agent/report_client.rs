@@ -9,6 +9,7 @@ use reqwest::{Certificate, Client, StatusCode, redirect};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep};
 
+use crate::agent::causes::with_causes;
 use crate::protocol::{Answer, MAX_REPORT_BYTES, REPORT_PATH, Report, env, paths};
 
 /// A report server that takes longer is asked again.
@@ -142,7 +143,7 @@ impl ReportClient {
             .map_err(|source| ReportError::Token { path: self.token.clone(), source })?;
         let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(token.trim());
         let request = request.header(http::header::CONTENT_TYPE, "application/json").body(body);
-        let unreachable = |error: reqwest::Error| ReportError::Unreachable(chain(&error));
+        let unreachable = |error: reqwest::Error| ReportError::Unreachable(with_causes(&error));
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let mut answer = Vec::new();
@@ -181,17 +182,6 @@ impl ReportClient {
             pause = (pause * 2).min(MAX_PAUSE);
         }
     }
-}
-
-/// An error with its causes: the reason of a failed connection is in the last of them.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

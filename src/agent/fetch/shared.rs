@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Connection;
 use super::parts::{bytes_in, hash, hex, part_of};
+use crate::agent::causes::with_causes;
 use crate::agent::inputs::InputError;
 use crate::agent::report_client::{ReportClient, ReportError};
 use crate::agent::store::StoreError;
@@ -258,15 +259,8 @@ impl Exporter {
     }
 }
 
-/// An error with its causes: the reason of a failed connection is in the last of them.
 fn remote(error: &reqwest::Error) -> Fetch {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    Fetch::Remote(format!("the exporter cannot be read from: {text}"))
+    Fetch::Remote(format!("the exporter cannot be read from: {}", with_causes(error)))
 }
 
 #[cfg(test)]

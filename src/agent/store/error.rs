@@ -1,10 +1,10 @@
 //! What can go wrong with an object store, said without a credential: what a store answers may quote
 //! keys and tokens, so only the code and the sentence of its answer are kept. Pure.
 
-use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::agent::causes::with_causes;
 use crate::checkpoint_files::cut;
 
 /// Why an object store, or the disk a transfer reads or fills, could not be used.
@@ -128,7 +128,7 @@ impl StoreError {
     /// Classifies what the client library says.
     #[must_use]
     pub fn of(uri: &str, error: &object_store::Error) -> Self {
-        let text = chain(error);
+        let text = with_causes(error);
         let code = element(&text, "Code").unwrap_or_default();
         let uri = uri.to_owned();
         let refused = ["status code: 401", "status code: 403"].iter().any(|it| text.contains(it)) || DENIED.contains(&code);
@@ -165,21 +165,6 @@ impl StoreError {
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// The messages of an error and of what caused it, without repeating them.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// The text of an XML element.
