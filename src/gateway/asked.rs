@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::errors::{Kind, Refusal};
 use super::limits;
@@ -150,6 +150,15 @@ impl PartialSchema for Wait {
 
 impl ToSchema for Wait {}
 
+/// How long to wait.
+#[derive(Deserialize, IntoParams, Default)]
+#[serde(default)]
+pub struct Patience {
+    /// Seconds the answer may wait until it is done
+    #[param(inline)]
+    pub wait: Wait,
+}
+
 /// A moment.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
@@ -171,6 +180,18 @@ impl PartialSchema for Moment {
 }
 
 impl ToSchema for Moment {}
+
+/// Which lines of a log are read.
+#[derive(Deserialize, IntoParams, Default)]
+#[serde(default)]
+pub struct Lines {
+    /// How many lines, the newest
+    #[param(inline)]
+    pub lines: Number<100, 1>,
+    /// Only those after this time
+    #[param(inline)]
+    pub since: Option<Moment>,
+}
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::gateway::asked::{Length, Wait};
+use crate::gateway::asked::Length;
 
 /// Which job is meant.
 #[derive(Deserialize, IntoParams)]
@@ -91,13 +91,4 @@ pub enum Order {
     /// The newest first.
     #[default]
     Descending,
-}
-
-/// How long to wait.
-#[derive(Deserialize, IntoParams, Default)]
-#[serde(default)]
-pub struct Patience {
-    /// Seconds the answer may wait until it is done
-    #[param(inline)]
-    pub wait: Wait,
 }

@@ -20,7 +20,7 @@ use self::job::Job;
 use self::left::{Event, JobCheckpoint, Permission, Revoked};
 use self::object::{List, Page as Ended};
 use super::app::Gateway;
-use super::asked::Query;
+use super::asked::{Patience, Query};
 use super::errors::{Kind, Refusal};
 use super::extract::{Once, Said};
 use super::service::query::{Filter, NEWEST_FIRST, Page};
@@ -101,8 +101,8 @@ async fn described(session: &Session, run: &FineTune) -> Answer<Job> {
 /// Cancel a job
 ///
 /// Ends it for good; its checkpoints stay. What is cancelled already stays so.
-#[utoipa::path(post, path = "/jobs/{id}/cancel", params(ask::Job, ask::Patience), responses((status = 200, body = Job, description = "The job")))]
-async fn cancel(session: Session, Path(of): Path<ask::Job>, Query(asked): Query<ask::Patience>) -> Answer<Job> {
+#[utoipa::path(post, path = "/jobs/{id}/cancel", params(ask::Job, Patience), responses((status = 200, body = Job, description = "The job")))]
+async fn cancel(session: Session, Path(of): Path<ask::Job>, Query(asked): Query<Patience>) -> Answer<Job> {
     let run = actions::act(&session, &of.id, Action::Stop).await?;
     let run = actions::settled(&session, run, asked.wait.0, &[FineTunePhase::Stopped]).await?;
     described(&session, &run).await
@@ -111,8 +111,8 @@ async fn cancel(session: Session, Path(of): Path<ask::Job>, Query(asked): Query<
 /// Pause a job
 ///
 /// Saves a checkpoint and gives its hardware back.
-#[utoipa::path(post, path = "/jobs/{id}/pause", params(ask::Job, ask::Patience), responses((status = 200, body = Job, description = "The job")))]
-async fn pause(session: Session, Path(of): Path<ask::Job>, Query(asked): Query<ask::Patience>) -> Answer<Job> {
+#[utoipa::path(post, path = "/jobs/{id}/pause", params(ask::Job, Patience), responses((status = 200, body = Job, description = "The job")))]
+async fn pause(session: Session, Path(of): Path<ask::Job>, Query(asked): Query<Patience>) -> Answer<Job> {
     let run = actions::act(&session, &of.id, Action::Pause).await?;
     let run = actions::settled(&session, run, asked.wait.0, &[FineTunePhase::Paused]).await?;
     described(&session, &run).await

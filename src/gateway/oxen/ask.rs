@@ -4,7 +4,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::run::Status;
-use crate::gateway::asked::{Flag, Length, Moment, Number, Wait};
+use crate::gateway::asked::{Flag, Length, Number, Wait};
 
 /// In which repository.
 #[derive(Deserialize, IntoParams)]
@@ -71,15 +71,6 @@ pub enum Order {
     Oldest,
 }
 
-/// How long to wait.
-#[derive(Deserialize, IntoParams, Default)]
-#[serde(default)]
-pub struct Patience {
-    /// Seconds the answer may wait until it is done
-    #[param(inline)]
-    pub wait: Wait,
-}
-
 /// How to deploy.
 #[derive(Deserialize, IntoParams, Default)]
 #[serde(default)]
@@ -90,16 +81,4 @@ pub struct Deploying {
     /// Seconds the answer may wait until it is done
     #[param(inline)]
     pub wait: Wait,
-}
-
-/// Which lines of the log are read.
-#[derive(Deserialize, IntoParams, Default)]
-#[serde(default)]
-pub struct Log {
-    /// How many lines, the newest
-    #[param(inline)]
-    pub lines: Number<100, 1>,
-    /// Only those after this time
-    #[param(inline)]
-    pub since: Option<Moment>,
 }

@@ -18,7 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::envelope::{Checkpoints, Deployed, Done, Log, Many, Message, One, Success};
 use super::app::Gateway;
-use super::asked::Query;
+use super::asked::{Lines, Patience, Query};
 use super::errors::Refusal;
 use super::extract::{Caller, Once, Said};
 use super::service::deployments::{self, Wanted};
@@ -139,8 +139,8 @@ async fn start(caller: Caller, Path(at): Path<ask::At>) -> Answer<One> {
 /// Stop a fine-tune
 ///
 /// Ends it; its checkpoints stay.
-#[utoipa::path(post, path = "/{id}/actions/stop", params(ask::At, ask::Patience), responses((status = 200, body = One, description = "The fine-tune")))]
-async fn stop(caller: Caller, Path(at): Path<ask::At>, Query(asked): Query<ask::Patience>) -> Answer<One> {
+#[utoipa::path(post, path = "/{id}/actions/stop", params(ask::At, Patience), responses((status = 200, body = One, description = "The fine-tune")))]
+async fn stop(caller: Caller, Path(at): Path<ask::At>, Query(asked): Query<Patience>) -> Answer<One> {
     let session = caller.within(Some(&at.namespace))?;
     run_of(&session, &at.repository, &at.id).await?;
     let changed = actions::act(&session, &at.id, Action::Stop).await?;
@@ -186,8 +186,8 @@ async fn deploy(
 /// Read the log of a fine-tune
 ///
 /// What earlier attempts left and what the pod says now.
-#[utoipa::path(get, path = "/{id}/logs", params(ask::At, ask::Log), responses((status = 200, body = Log, description = "The newest lines, in order")))]
-async fn read_log(caller: Caller, Path(at): Path<ask::At>, Query(asked): Query<ask::Log>) -> Answer<Log> {
+#[utoipa::path(get, path = "/{id}/logs", params(ask::At, Lines), responses((status = 200, body = Log, description = "The newest lines, in order")))]
+async fn read_log(caller: Caller, Path(at): Path<ask::At>, Query(asked): Query<Lines>) -> Answer<Log> {
     let session = caller.within(Some(&at.namespace))?;
     let found = run_of(&session, &at.repository, &at.id).await?;
     let lines = logs::read(&session, &found, asked.lines.0, asked.since.map(|since| since.0)).await?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Visibility;
-use crate::gateway::asked::{Flag, Moment, Number, Wait};
+use crate::gateway::asked::{Flag, Wait};
 use crate::gateway::errors::Refusal;
 use crate::gateway::service::create::{Data, Fields, NewRun, Script};
 use crate::gateway::service::parameters::{self, Values};
@@ -180,15 +180,6 @@ pub struct Of {
     pub id: String,
 }
 
-/// How long to wait.
-#[derive(Deserialize, IntoParams, Default)]
-#[serde(default)]
-pub struct Patience {
-    /// Seconds the answer may wait until it is done
-    #[param(inline)]
-    pub wait: Wait,
-}
-
 /// How to deploy.
 #[derive(Deserialize, IntoParams, Default)]
 #[serde(default)]
@@ -199,16 +190,4 @@ pub struct Deploying {
     /// Seconds the answer may wait until it is done
     #[param(inline)]
     pub wait: Wait,
-}
-
-/// Which lines of the log are read.
-#[derive(Deserialize, IntoParams, Default)]
-#[serde(default)]
-pub struct Lines {
-    /// How many lines, the newest
-    #[param(inline)]
-    pub lines: Number<100, 1>,
-    /// Only those after this time
-    #[param(inline)]
-    pub since: Option<Moment>,
 }

@@ -21,7 +21,7 @@ use self::catalogue::{Estimated, HardwareList, Models};
 use self::figures::{Figures, Stats};
 use self::job::Job;
 use super::app::Gateway;
-use super::asked::Query;
+use super::asked::{Lines, Patience, Query};
 use super::errors::Refusal;
 use super::extract::{Once, Said};
 use super::service::deployments::{self, Wanted, Word};
@@ -95,8 +95,8 @@ async fn remove(session: Session, Path(of): Path<ask::Of>) -> Result<StatusCode,
 /// Stop a job
 ///
 /// Ends it; its checkpoints stay. What is stopped already stays so.
-#[utoipa::path(post, path = "/jobs/{id}/stop", params(ask::Of, ask::Patience), responses((status = 200, body = Changed, description = "How far it is")))]
-async fn stop(session: Session, Path(of): Path<ask::Of>, Query(asked): Query<ask::Patience>) -> Answer<Changed> {
+#[utoipa::path(post, path = "/jobs/{id}/stop", params(ask::Of, Patience), responses((status = 200, body = Changed, description = "How far it is")))]
+async fn stop(session: Session, Path(of): Path<ask::Of>, Query(asked): Query<Patience>) -> Answer<Changed> {
     let run = actions::act(&session, &of.id, Action::Stop).await?;
     let run = actions::settled(&session, run, asked.wait.0, &[Phase::Stopped]).await?;
     let message = match standing::phase(&run) {
@@ -149,8 +149,8 @@ async fn deploy(session: Session, Path(of): Path<ask::Of>, Query(asked): Query<a
 /// Read the log of a job
 ///
 /// What earlier attempts left and what the pod says now.
-#[utoipa::path(get, path = "/jobs/{id}/logs", params(ask::Of, ask::Lines), responses((status = 200, body = Log, description = "The newest lines, in order")))]
-async fn read_log(session: Session, Path(of): Path<ask::Of>, Query(asked): Query<ask::Lines>) -> Answer<Log> {
+#[utoipa::path(get, path = "/jobs/{id}/logs", params(ask::Of, Lines), responses((status = 200, body = Log, description = "The newest lines, in order")))]
+async fn read_log(session: Session, Path(of): Path<ask::Of>, Query(asked): Query<Lines>) -> Answer<Log> {
     let run = runs::get(&session, &of.id).await?;
     let logs = logs::read(&session, &run, asked.lines.0, asked.since.map(|since| since.0)).await?;
     Ok(Json(Log { job_id: ids::run_id(&run.name_any()), logs }))
