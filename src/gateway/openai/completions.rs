@@ -61,13 +61,23 @@ impl Servers {
     /// Room for the body of a request; one that does not say its length may be as large as any.
     fn room(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Refusal> {
         let said = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let kib = said.unwrap_or(limits::COMPLETION_BYTES).min(limits::COMPLETION_BYTES) / 1024 + 1;
+        let kib = kib(said.unwrap_or(limits::COMPLETION_BYTES).min(limits::COMPLETION_BYTES));
         let full = || Refusal {
             retry_after: Some(1),
             ..Refusal::new(Kind::Unavailable, "too many large requests are on their way: try again")
         };
         self.room.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX)).map_err(|_| full())
     }
+}
+
+/// As much of the room as so many bytes take; the rest is for others again.
+fn fitted(mut room: SemaphorePermit<'_>, bytes: usize) -> SemaphorePermit<'_> {
+    room.split(kib(bytes)).unwrap_or(room)
+}
+
+/// The permits that so many bytes take.
+const fn kib(bytes: usize) -> usize {
+    bytes / 1024 + 1
 }
 
 /// What the server of a model is asked. Only the name of the model is looked at; everything else is for the server.
@@ -125,6 +135,7 @@ async fn pass(State(gateway): State<Gateway>, session: Session, request: Request
     let too_large = |_| Refusal::new(Kind::TooLarge, format!("the body is larger than {} bytes", limits::COMPLETION_BYTES));
     let room = gateway.servers.room(&parts.headers)?;
     let body = to_bytes(body, limits::COMPLETION_BYTES).await.map_err(too_large)?;
+    let room = fitted(room, body.len());
     let Named { model } = parse(&body)?;
     let key = (session.key, session.project.clone(), model.clone());
     let server =
@@ -204,6 +215,19 @@ mod tests {
         }
         served.status.as_mut().unwrap().url = None;
         assert_eq!(address(&served), None);
+    }
+
+    #[test]
+    fn a_request_that_does_not_say_its_length_gives_back_what_it_does_not_need() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let servers = Servers::new().unwrap();
+        let taken = || limits::COMPLETIONS_KIB - servers.room.available_permits();
+        let room = servers.room(&HeaderMap::new()).unwrap();
+        assert_eq!(taken(), kib(limits::COMPLETION_BYTES));
+        let room = fitted(room, 5_000);
+        assert_eq!(taken(), 5);
+        drop(room);
+        assert_eq!(taken(), 0);
     }
 
     #[tokio::test]
