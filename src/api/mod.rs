@@ -13,6 +13,7 @@ mod hardware_profile;
 mod http_route;
 mod model_deployment;
 pub mod names;
+mod ownership;
 mod progress;
 mod reference;
 mod schema;
@@ -34,6 +35,7 @@ pub use fine_tune_status::{Attempt, Failure, FineTunePhase, FineTuneStatus, Queu
 pub use hardware_profile::{Gpu, HardwareProfile, HardwareProfileSpec};
 pub use http_route::{HttpRoute, HttpRouteSpec, ParentReference};
 pub use model_deployment::{DeploymentPhase, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus};
+pub use ownership::{is_controlled_by, is_owned_by};
 pub use progress::Progress;
 pub use reference::{CheckpointReference, ClaimReference, NameReference};
 pub use serving_runtime::{AdapterServing, Container, ModelServing, Readiness, ServingRuntime, ServingRuntimeSpec};

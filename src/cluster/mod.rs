@@ -24,7 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    api::{Checkpoint, CheckpointPermission, HttpRoute, ModelDeployment, names},
+    api::{Checkpoint, CheckpointPermission, HttpRoute, ModelDeployment, is_owned_by, names},
     plan::{Change, Child, ChildKind, ChildReference, Known, Notice, Redeployment},
 };
 
@@ -160,7 +160,7 @@ impl Cluster {
         match child {
             Child::Job(job) => {
                 let api: Api<batch::Job> = self.beside(subject);
-                create(&api, job.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
+                create(&api, job.as_ref(), |found| is_owned_by(found, &uid)).await
             }
             Child::Claim(claim) => {
                 let api: Api<corev1::PersistentVolumeClaim> = self.beside(subject);
@@ -168,15 +168,15 @@ impl Cluster {
             }
             Child::Service(service) => {
                 let api: Api<corev1::Service> = self.beside(subject);
-                create(&api, service.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
+                create(&api, service.as_ref(), |found| is_owned_by(found, &uid)).await
             }
             Child::Served(deployment) => {
                 let api: Api<ModelDeployment> = self.beside(subject);
-                create(&api, deployment.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
+                create(&api, deployment.as_ref(), |found| is_owned_by(found, &uid)).await
             }
             Child::Permission(permission) => {
                 let api: Api<CheckpointPermission> = self.beside(subject);
-                create(&api, permission.as_ref(), |found| found.owner_references().iter().any(|owner| owner.uid == uid)).await
+                create(&api, permission.as_ref(), |found| is_owned_by(found, &uid)).await
             }
             Child::Workload(_) | Child::Budget(_) | Child::Route(_) => self.apply_child(subject, child, None).await,
         }

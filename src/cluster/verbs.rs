@@ -7,7 +7,7 @@ use kube::{
 
 use super::{Error, MANAGER, Subject};
 use crate::{
-    api::names,
+    api::{is_owned_by, names},
     plan::{ChildKind, ChildReference},
 };
 
@@ -38,7 +38,7 @@ pub(super) async fn apply<C: Subject>(
     if uid.is_none()
         && let Some(found) = api.get_opt(&name).await.map_err(|source| Error::write("get", child, source))?
     {
-        if found.owner_references().iter().any(|reference| reference.uid == owner) {
+        if is_owned_by(&found, owner) {
             return Ok(None);
         }
         let was_ours = found.labels().get(names::DEPLOYMENT) == Some(&name);

@@ -14,7 +14,7 @@ use super::{
     usage::{is_shared, users},
 };
 use crate::{
-    api::{Checkpoint, FineTune, FineTuneStatus, names},
+    api::{Checkpoint, FineTune, FineTuneStatus, is_owned_by, names},
     cluster::{Class, Error},
     plan::{self, Plan, fine_tune::ObservedFineTune},
     settings::Settings,
@@ -40,12 +40,7 @@ impl Planned for FineTune {
                 .as_ref()
                 .and_then(|reference| world.checkpoints.store().get(&ObjectRef::new(&reference.name).within(&namespace))),
             claims: BTreeMap::new(),
-            jobs: world
-                .jobs
-                .get(&uid)
-                .into_iter()
-                .filter(|job| job.owner_references().iter().any(|owner| owner.uid == uid))
-                .collect(),
+            jobs: world.jobs.get(&uid).into_iter().filter(|job| is_owned_by(&**job, &uid)).collect(),
             pods: world.pods.get(&uid),
             checkpoints: world.checkpoints.get(&uid),
             used_checkpoints: BTreeSet::new(),

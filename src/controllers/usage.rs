@@ -1,14 +1,11 @@
 //! Who uses a checkpoint, and so keeps it from going; and who may.
 
-use k8s_openapi::{
-    api::{batch::v1 as batch, core::v1 as corev1},
-    apimachinery::pkg::apis::meta::v1::OwnerReference,
-};
+use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::world::World;
 use crate::{
-    api::{Checkpoint, CheckpointReference, ModelDeployment, NameReference, condition, names},
+    api::{Checkpoint, CheckpointReference, ModelDeployment, NameReference, condition, is_controlled_by, names},
     plan::{deployment::claims_of, fine_tune::outcome},
 };
 
@@ -54,8 +51,7 @@ pub fn is_shared(world: &World, checkpoint: &Checkpoint, by_run: bool) -> bool {
     let (name, namespace) = (checkpoint.name_any(), checkpoint.namespace());
     let run = checkpoint.spec.fine_tune.as_ref();
     let shares = world.serving.permissions.find(|permission| {
-        let is_made_for = |owner: &OwnerReference| owner.controller == Some(true) && run.is_some_and(|run| run.uid == owner.uid);
-        let is_own = permission.owner_references().iter().any(is_made_for);
+        let is_own = run.is_some_and(|run| is_controlled_by(permission, &run.uid));
         let names = |named: &NameReference| run.is_some_and(|run| run.name == named.name);
         let is_about = permission.spec.checkpoint.as_ref().is_some_and(|named| named.name == name)
             || by_run && !is_own && permission.spec.fine_tune.as_ref().is_some_and(names);

@@ -16,7 +16,7 @@ use kube::{
 
 use super::World;
 use crate::{
-    api::{Checkpoint, CheckpointPermission, DeploymentPhase, HttpRoute, ModelDeployment, ServingRuntime, names},
+    api::{Checkpoint, CheckpointPermission, DeploymentPhase, HttpRoute, ModelDeployment, ServingRuntime, is_owned_by, names},
     controllers::{
         follow::{Driver, Follow},
         routes::{self, Routes},
@@ -85,7 +85,7 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + 'static,
 {
     let found = store.get(&ObjectRef::new(name).within(namespace))?;
-    found.owner_references().iter().any(|reference| reference.uid == owner).then_some(found)
+    is_owned_by(&*found, owner).then_some(found)
 }
 
 impl Writers {

@@ -6,15 +6,14 @@ use k8s_openapi::api::apps::v1 as apps;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::World;
-use crate::api::{Checkpoint, CheckpointPermission, FineTune, ModelDeployment, names};
+use crate::api::{Checkpoint, CheckpointPermission, FineTune, ModelDeployment, is_controlled_by, names};
 
 impl World {
     /// The permission that was made for a run that is Public.
     pub fn permission_of(&self, namespace: &str, run: &str) -> Option<Arc<CheckpointPermission>> {
-        self.serving.permissions.find(|permission| {
-            permission.namespace().as_deref() == Some(namespace)
-                && permission.owner_references().iter().any(|owner| owner.uid == run && owner.controller == Some(true))
-        })
+        self.serving
+            .permissions
+            .find(|permission| permission.namespace().as_deref() == Some(namespace) && is_controlled_by(permission, run))
     }
 
     /// A permission came or went: who it lets use checkpoints, the checkpoints it is about, the run that keeps them, and the one it was made for.

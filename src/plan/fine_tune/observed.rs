@@ -11,7 +11,7 @@ use k8s_openapi::api::{batch::v1 as batch, core::v1 as corev1};
 use crate::{
     api::{
         BaseModel, Checkpoint, CheckpointPermission, Dataset, FineTune, FineTuneStatus, HardwareProfile, ModelDeployment,
-        QueueStatus, TrainingRuntime, names,
+        QueueStatus, TrainingRuntime, is_owned_by, names,
     },
     settings::Settings,
 };
@@ -110,8 +110,7 @@ impl ObservedFineTune {
     /// The Deployment it made by itself.
     #[must_use]
     pub fn own_deployment(&self) -> Option<&Arc<ModelDeployment>> {
-        let owners = |deployment: &ModelDeployment| deployment.metadata.owner_references.clone().unwrap_or_default();
-        self.deployment.as_ref().filter(|deployment| owners(deployment).iter().any(|owner| owner.uid == self.uid()))
+        self.deployment.as_ref().filter(|deployment| is_owned_by(&***deployment, self.uid()))
     }
 
     /// Whether it names a claim that exists.

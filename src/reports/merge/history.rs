@@ -10,17 +10,19 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
-/// Whether the history of this run tells of a save.
-pub(super) fn has_save(observed: &Observed<'_>, uid: &str, reported: &ReportedCheckpoint) -> bool {
-    observed.history.is_some_and(|history| belongs(history, uid) && events::has_save(&history.spec, reported))
-}
-
 use super::{Observed, RunSpeaker};
-use crate::api::{AttemptLog, Checkpoint, FineTune, FineTuneHistory, FineTuneHistorySpec, GROUP, Series, VERSION, names};
+use crate::api::{
+    AttemptLog, Checkpoint, FineTune, FineTuneHistory, FineTuneHistorySpec, GROUP, Series, VERSION, is_owned_by, names,
+};
 use crate::protocol::{CheckpointKey, Report, ReportedCheckpoint};
 
 const MAX_SERIES: usize = 64;
 const MAX_LOGS: usize = 20;
+
+/// Whether the history of this run tells of a save.
+pub(super) fn has_save(observed: &Observed<'_>, uid: &str, reported: &ReportedCheckpoint) -> bool {
+    observed.history.is_some_and(|history| is_owned_by(history, uid) && events::has_save(&history.spec, reported))
+}
 
 /// What is new with a report.
 pub(super) struct News<'a> {
@@ -43,7 +45,7 @@ pub(super) fn history(
         return None;
     }
     let mut history = match observed.history {
-        Some(stored) if belongs(stored, &speaker.uid) => stored.clone(),
+        Some(stored) if is_owned_by(stored, &speaker.uid) => stored.clone(),
         Some(_) => return None,
         None => FineTuneHistory { metadata: metadata(observed.fine_tune)?, spec: FineTuneHistorySpec::default() },
     };
@@ -62,10 +64,6 @@ pub(super) fn history(
     keep_log(&mut history.spec.logs, speaker.attempt, &report.log);
     size::fit(&mut history.spec);
     (observed.history.map(|stored| &stored.spec) != Some(&history.spec)).then_some(history)
-}
-
-fn belongs(history: &FineTuneHistory, uid: &str) -> bool {
-    history.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
 }
 
 fn metadata(fine_tune: &FineTune) -> Option<ObjectMeta> {
