@@ -28,3 +28,4 @@ pub mod reports;
 pub mod settings;
 pub mod signals;
 pub mod telemetry;
+pub mod watches;

@@ -6,16 +6,15 @@ use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    runtime::{
-        WatchStreamExt,
-        reflector::store::Writer,
-        watcher::{self, watcher},
-    },
+    runtime::{WatchStreamExt, reflector::store::Writer, watcher},
 };
 use serde::de::DeserializeOwned;
 
 use super::{namespaces::Namespaces, world::World};
-use crate::api::names;
+use crate::{
+    api::names,
+    watches::{following, is_refused},
+};
 
 /// What runs a watch.
 pub type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -56,7 +55,7 @@ impl Follow<'_> {
 
     /// Every object of a kind without a namespace.
     pub fn catalogue<K: Watched>(&self, writer: Writer<K>, touch: impl Fn(&World, &K, bool) + Send + 'static) -> Driver {
-        let events = watcher(Api::all(self.client.clone()), watcher::Config::default()).default_backoff();
+        let events = following(Api::all(self.client.clone()), watcher::Config::default(), is_refused);
         follow(events.boxed(), writer, self.world, touch)
     }
 
@@ -84,13 +83,19 @@ fn follow<K: Watched>(
     let world = Arc::clone(world);
     Box::pin(async move {
         let mut events = std::pin::pin!(events.into_stream());
+        let mut is_told = false;
         while let Some(event) = events.next().await {
+            let was_told = is_told;
+            is_told = event.is_err() || was_told && matches!(event, Ok(watcher::Event::Init));
             match event {
                 Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => touch(&world, &object, true),
                 Ok(watcher::Event::Delete(object)) => touch(&world, &object, false),
                 Ok(watcher::Event::InitDone) if world.is_ready() => world.look_at_everything(),
                 Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
-                Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted"),
+                Err(error) if was_told => tracing::debug!(kind = %K::kind(&()), %error, "a watch is still interrupted"),
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted; it is tried again until it works");
+                }
             }
         }
     })

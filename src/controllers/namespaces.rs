@@ -10,13 +10,13 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, ResourceExt,
     runtime::{
-        WatchStreamExt,
         reflector::Store,
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 
 use super::follow::Watched;
+use crate::watches::{following, is_refused};
 
 /// The namespaces to work in; all when empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Namespaces {
         config: &watcher::Config,
         store: Store<K>,
     ) -> BoxStream<'static, watcher::Result<Event<K>>> {
-        let watched = |api| watcher(api, config.clone()).default_backoff();
+        let watched = |api| following(api, config.clone(), is_refused);
         match self.0.as_slice() {
             [] => watched(Api::all(client.clone())).boxed(),
             [one] => watched(Api::namespaced(client.clone(), one)).boxed(),
