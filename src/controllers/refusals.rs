@@ -28,12 +28,14 @@ struct Refusal {
 }
 
 impl Refusals {
-    /// Remembers that `what` beside `object` was refused, and returns whether that is news.
+    /// Remembers that `what` beside `object` was refused, and returns whether that is news. Another figure in the same words is none.
     pub fn note<K: Subject>(&self, object: &K, what: &'static str, message: &str, at: Timestamp) -> bool {
-        let before = self.of(object, what);
-        let refusal = Refusal { uid: object.uid(), generation: object.meta().generation, message: message.to_owned(), at };
+        let told = self.of(object, what).map(|before| before.message).filter(|told| gist(told) == gist(message));
+        let is_news = told.is_none();
+        let message = told.unwrap_or_else(|| message.to_owned());
+        let refusal = Refusal { uid: object.uid(), generation: object.meta().generation, message, at };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((key(object), what), refusal);
-        before.is_none_or(|before| before.message != message)
+        is_news
     }
 
     /// Why `what` was refused, as long as it has not been taken since.
@@ -64,12 +66,30 @@ impl Refusals {
     }
 }
 
+/// A message without its figures: how much of a quota is used changes from one try to the next.
+fn gist(message: &str) -> String {
+    let words = message.split(|letter: char| !letter.is_alphanumeric());
+    words.filter(|word| !word.starts_with(|letter: char| letter.is_ascii_digit())).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use kube::Resource;
 
     use super::*;
     use crate::api::{ModelDeployment, ModelDeploymentSpec};
+
+    #[test]
+    fn figures_that_change_are_no_news() {
+        let refusals = Refusals::default();
+        let bot = ModelDeployment::new("bot", ModelDeploymentSpec::default());
+        let message =
+            |used: &str, of: &str| format!("exceeded quota: gpus, requested: {of}=1, used: {of}={used}, limited: {of}=2Gi");
+        let note = |message: &str| refusals.note(&bot, "children", message, Timestamp::UNIX_EPOCH);
+        assert!(note(&message("900Mi", "memory")) && !note(&message("1Gi", "memory")));
+        assert_eq!(refusals.why(&bot, "children"), Some(message("900Mi", "memory")), "nor a reason to write a status again");
+        assert!(note(&message("1Gi", "pods")), "what is missing is");
+    }
 
     #[test]
     fn what_is_refused_is_told_once_and_rests_until_the_object_is_edited() {
