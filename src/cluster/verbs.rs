@@ -28,25 +28,30 @@ pub(super) async fn create<C: Subject>(api: &Api<C>, child: &C, is_ours: impl Fn
 }
 
 /// Brings the child of that uid up to date, or makes one where there is none. What is there and not ours is never touched: it is looked for
-/// first, and nothing is forced when a child is made. Returns the version it has then.
+/// first, and nothing is forced when a child is made. One of ours that was not known because somebody took its mark away gets that back.
+/// Returns the version it has then.
 pub(super) async fn apply<C: Subject>(
     api: &Api<C>,
     child: &C,
     (uid, owner): (Option<&str>, &str),
 ) -> Result<Option<String>, Error> {
     let name = child.name_any();
+    let mut uid = uid.map(ToOwned::to_owned);
     if uid.is_none()
         && let Some(found) = api.get_opt(&name).await.map_err(|source| Error::write("get", child, source))?
     {
-        if is_owned_by(&found, owner) {
+        if !is_owned_by(&found, owner) {
+            let was_ours = found.labels().get(names::DEPLOYMENT) == Some(&name);
+            let kind = C::kind(&()).into_owned();
+            return Err(if was_ours { Error::Leaving { kind, name } } else { Error::NameTaken { kind, name } });
+        }
+        if found.labels().get(names::MANAGED_BY).is_some_and(|manager| manager == names::MANAGER) {
             return Ok(None);
         }
-        let was_ours = found.labels().get(names::DEPLOYMENT) == Some(&name);
-        let kind = C::kind(&()).into_owned();
-        return Err(if was_ours { Error::Leaving { kind, name } } else { Error::NameTaken { kind, name } });
+        uid = found.uid();
     }
     let mut body = child.clone();
-    body.meta_mut().uid = uid.map(ToOwned::to_owned);
+    body.meta_mut().uid.clone_from(&uid);
     let params = PatchParams { force: uid.is_some(), ..PatchParams::apply(MANAGER) };
     let written = api.patch(&name, &params, &Patch::Apply(&body)).await;
     written.map(|written| written.resource_version()).map_err(|source| Error::write("apply", child, source))
