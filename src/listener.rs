@@ -34,6 +34,8 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Most header fields.
     pub headers: usize,
+    /// How long the other end may take nothing of what is sent to it, or not say that it has got it.
+    pub unread: Duration,
     /// How long what is under way at the end may take.
     pub grace: Duration,
 }
@@ -46,6 +48,7 @@ impl Limits {
         keep_alive: false,
         head_bytes: 32 * 1024,
         headers: 64,
+        unread: Duration::from_mins(1),
         grace: Duration::from_secs(8),
     };
 }
@@ -125,6 +128,7 @@ async fn connection(
     stopped: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(limits.unread));
     let Some(acceptor) = acceptor else { return exchange(stream, limits, router, stopped).await };
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -172,11 +176,15 @@ mod tests {
 
     /// A server without TLS: its port, what stops it, and its end.
     async fn started(router: Router) -> (u16, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+        started_with(LIMITS, router).await
+    }
+
+    async fn started_with(limits: Limits, router: Router) -> (u16, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
         let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { stopped.await.unwrap_or_default() };
-        (port, stop, tokio::spawn(serve(listener, None, LIMITS, router, shutdown)))
+        (port, stop, tokio::spawn(serve(listener, None, limits, router, shutdown)))
     }
 
     async fn say(port: u16, head: &str) -> std::io::Result<TcpStream> {
@@ -229,6 +237,34 @@ mod tests {
         }
         let stream = say(port, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
         assert!(heard(stream).await.ends_with("fine"));
+        stop.send(()).unwrap();
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_stops_reading_does_not_hold_an_answer_for_ever() {
+        /// Says when the answer is given up.
+        struct Held(Option<oneshot::Sender<()>>);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                let _ = self.0.take().map(|given_up| given_up.send(()));
+            }
+        }
+        let (given_up, until_given_up) = oneshot::channel();
+        let held = Arc::new(std::sync::Mutex::new(Some(Held(Some(given_up)))));
+        let endless = move || {
+            let held = held.lock().unwrap().take();
+            let chunks = futures::stream::repeat_with(move || {
+                let _ = &held;
+                Ok::<_, std::io::Error>(vec![0_u8; 64 * 1024])
+            });
+            async move { axum::body::Body::from_stream(chunks) }
+        };
+        let limits = Limits { unread: Duration::from_millis(500), ..LIMITS };
+        let (port, stop, server) = started_with(limits, Router::new().route("/", get(endless))).await;
+        let silent = say(port, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        until_given_up.await.unwrap();
+        drop(silent);
         stop.send(()).unwrap();
         server.await.unwrap();
     }

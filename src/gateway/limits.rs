@@ -22,6 +22,7 @@ pub const OF_LISTENERS: Limits = Limits {
     keep_alive: true,
     head_bytes: 64 * 1024,
     headers: 64,
+    unread: Duration::from_secs(30),
     grace: Duration::from_secs(45),
 };
 /// How long a request may take altogether.
@@ -32,6 +33,9 @@ pub const COMPLETION_TIMEOUT: Duration = Duration::from_mins(10);
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Requests at once.
 pub const REQUESTS: usize = 512;
+/// Chunks of 500 objects that all lists together may hold; a list waits until there is room. Each takes up to 4 MiB, so that all
+/// fit into half of the memory that the chart gives the gateway.
+pub const LISTED_CHUNKS: usize = 64;
 /// Streams of events at once. One of a run is four watches.
 pub const STREAMS: usize = 256;
 /// Streams of events one key may have at once.
