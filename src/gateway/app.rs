@@ -12,6 +12,7 @@ use super::identity::Identities;
 use super::limits::{self, Rate, Rates};
 use super::metrics::GatewayMetrics;
 use super::observe::observe;
+use super::service::chunks::Room;
 use super::service::recent::Recent;
 use super::{live, openai, oxen, reference, strongly};
 
@@ -23,6 +24,7 @@ pub struct Gateway {
     pub(super) running: Arc<Semaphore>,
     pub(super) metrics: GatewayMetrics,
     pub(super) recent: Recent,
+    pub(super) lists: Room,
     pub(super) servers: openai::Servers,
     pub(super) streams: live::Streams,
 }
@@ -43,6 +45,7 @@ impl Gateway {
             rates: Rates::new(rate),
             running: Arc::new(Semaphore::new(limits::REQUESTS)),
             recent: Recent::default(),
+            lists: Room::default(),
             servers: openai::Servers::new()?,
             streams: live::Streams::new(metrics.clone()),
             metrics,

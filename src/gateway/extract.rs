@@ -15,7 +15,7 @@ use super::app::Gateway;
 use super::errors::{Kind, Refusal};
 use super::identity::{CallerKey, Credential, Identity, project};
 use super::limits;
-use super::service::{Session, cluster::Cluster, ids, recent::Recent};
+use super::service::{Session, chunks::Room, cluster::Cluster, ids, recent::Recent};
 
 /// Where the name of the caller is left for the access log.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,7 @@ pub struct Caller {
     client: Client,
     key: CallerKey,
     recent: Recent,
+    lists: Room,
 }
 
 impl Caller {
@@ -36,7 +37,7 @@ impl Caller {
     /// The project cannot be one.
     pub fn within(self, named: Option<&str>) -> Result<Session, Refusal> {
         let project = project(named, &self.identity)?;
-        let cluster = Cluster::new(self.client, project.clone());
+        let cluster = Cluster::new(self.client, project.clone(), self.lists);
         Ok(Session { cluster, identity: self.identity, project, key: self.key, recent: self.recent })
     }
 }
@@ -51,7 +52,7 @@ impl FromRequestParts<Gateway> for Caller {
         if let Some(Named(name)) = parts.extensions.get() {
             let _ = name.set(identity.username.clone());
         }
-        Ok(Self { identity, client, key: credential.key, recent: gateway.recent.clone() })
+        Ok(Self { identity, client, key: credential.key, recent: gateway.recent.clone(), lists: gateway.lists.clone() })
     }
 }
 

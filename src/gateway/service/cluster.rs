@@ -1,4 +1,4 @@
-//! The caller's requests to the API server: the only file of the gateway that knows how they are made.
+//! The caller's requests to the API server.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use k8s_openapi::api::core::v1 as corev1;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::runtime::wait::{await_condition, conditions};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::chunks::{self, Room};
 use super::ids;
 use crate::gateway::errors::{Kind, Refusal};
 use crate::gateway::identity::Scope;
+use crate::watches::following;
 
 /// Field manager of what callers write by the gateway.
 const MANAGER: &str = "finetune-operator-gateway";
-/// Objects a list is read in at a time.
-const CHUNK: u32 = 500;
 
 /// A kind the gateway reads.
 pub trait Kinded: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
@@ -41,6 +41,10 @@ impl Selection {
     pub fn field(name: &str, value: &str) -> Self {
         Self { fields: Some(format!("{name}={value}")), labels: None }
     }
+
+    fn params(&self) -> ListParams {
+        ListParams { label_selector: self.labels.clone(), field_selector: self.fields.clone(), ..ListParams::default() }
+    }
 }
 
 /// The cluster as the caller may see it, in one project.
@@ -48,13 +52,14 @@ impl Selection {
 pub struct Cluster {
     client: Client,
     project: String,
+    room: Room,
 }
 
 impl Cluster {
-    /// What `client` may do in `project`, which must be a valid namespace.
+    /// What `client` may do in `project`, which must be a valid namespace; its lists share `room`.
     #[must_use]
-    pub const fn new(client: Client, project: String) -> Self {
-        Self { client, project }
+    pub const fn new(client: Client, project: String, room: Room) -> Self {
+        Self { client, project, room }
     }
 
     fn api<K: Kinded + Resource<Scope = NamespaceResourceScope>>(&self) -> Api<K> {
@@ -88,15 +93,17 @@ impl Cluster {
         api.get_opt(name).await.map_err(|error| Refusal::of(&error, Scope::Read, None))
     }
 
-    /// Hands every selected object to `see`, chunk by chunk.
+    /// Hands every selected object to `see`, which keeps no more than `kept` of them.
     ///
     /// # Errors
     /// The caller may not, or the API server does not answer.
-    pub async fn each<K>(&self, selection: &Selection, see: impl FnMut(Vec<K>) + Send) -> Result<(), Refusal>
+    pub async fn each<K>(&self, selection: &Selection, kept: usize, see: impl FnMut(K) + Send) -> Result<(), Refusal>
     where
         K: Kinded + Resource<Scope = NamespaceResourceScope>,
     {
-        in_chunks(&self.api(), selection, see).await.map_err(|error| self.refused(&error, Scope::Read))
+        let _share = self.room.share(kept).await;
+        let url = K::url_path(&(), Some(&self.project));
+        chunks::each(&self.client, &url, selection.params(), see).await.map_err(|error| self.refused(&error, Scope::Read))
     }
 
     /// Every selected object.
@@ -108,7 +115,7 @@ impl Cluster {
         K: Kinded + Resource<Scope = NamespaceResourceScope>,
     {
         let mut all = Vec::new();
-        self.each(selection, |chunk| take(&mut all, chunk)).await?;
+        self.each(selection, 0, |object| all.push(object)).await?;
         Ok(all)
     }
 
@@ -118,7 +125,8 @@ impl Cluster {
     /// The caller may not, or the API server does not answer.
     pub async fn list_global<K: Kinded + Resource<Scope = ClusterResourceScope>>(&self) -> Result<Vec<K>, Refusal> {
         let mut all = Vec::new();
-        let listed = in_chunks(&Api::<K>::all(self.client.clone()), &Selection::default(), |chunk| take(&mut all, chunk)).await;
+        let _share = self.room.share(0).await;
+        let listed = chunks::each(&self.client, &K::url_path(&(), None), ListParams::default(), |object| all.push(object)).await;
         listed.map(|()| all).map_err(|error| Refusal::of(&error, Scope::Read, None))
     }
 
@@ -218,7 +226,7 @@ impl Cluster {
         self.get(name).await
     }
 
-    /// The selected objects, and what becomes of them, for as long as somebody listens. After an error it is tried again, ever more slowly.
+    /// The selected objects, and what becomes of them, for as long as somebody listens. After an error they are listed anew, as soon as that works.
     pub fn follow<K>(&self, selection: &Selection) -> impl Stream<Item = Result<watcher::Event<K>, Refusal>> + Send + use<K>
     where
         K: Kinded + Resource<Scope = NamespaceResourceScope>,
@@ -226,7 +234,7 @@ impl Cluster {
         let Selection { labels, fields } = selection.clone();
         let config = watcher::Config { label_selector: labels, field_selector: fields, ..watcher::Config::default() };
         let refused = self.clone();
-        let told = watcher(self.api(), config).default_backoff();
+        let told = following(self.api(), config, |_| true);
         told.map(move |said| said.map_err(|error| refused.refused_to_follow(error)))
     }
 
@@ -261,35 +269,5 @@ pub fn or_nothing<T: Default>(read: Result<T, Refusal>) -> Result<T, Refusal> {
     match read {
         Err(refusal) if refusal.kind == Kind::Forbidden => Ok(T::default()),
         read => read,
-    }
-}
-
-/// Keeps objects without the bookkeeping of the API server, which may be larger than they are.
-fn take<K: ResourceExt>(all: &mut Vec<K>, chunk: Vec<K>) {
-    all.extend(chunk.into_iter().map(|mut object| {
-        object.managed_fields_mut().clear();
-        object
-    }));
-}
-
-async fn in_chunks<K: Kinded>(api: &Api<K>, selection: &Selection, mut see: impl FnMut(Vec<K>)) -> Result<(), kube::Error> {
-    let (labels, fields) = (selection.labels.clone(), selection.fields.clone());
-    let mut params = ListParams { label_selector: labels, field_selector: fields, ..ListParams::default() }.limit(CHUNK);
-    loop {
-        let next = match api.list(&params).await {
-            Ok(list) => {
-                see(list.items);
-                list.metadata.continue_
-            }
-            // The list took so long that its beginning is forgotten; the answer says where to go on.
-            Err(kube::Error::Api(status)) if status.code == 410 && status.metadata.is_some() => {
-                status.metadata.and_then(|metadata| metadata.continue_)
-            }
-            Err(error) => return Err(error),
-        };
-        match next.filter(|token| !token.is_empty()) {
-            Some(token) => params.continue_token = Some(token),
-            None => return Ok(()),
-        }
     }
 }

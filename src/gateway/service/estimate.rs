@@ -66,10 +66,11 @@ async fn hardware(session: &Session, name: Option<&str>) -> Result<HardwareProfi
 async fn finished(session: &Session, base_model: &BaseModel) -> Result<Vec<FineTune>, Refusal> {
     let fields = format!("spec.baseModel.name={},status.phase=Succeeded", base_model.name_any());
     let mut found: Vec<FineTune> = Vec::new();
-    let see = |chunk: Vec<FineTune>| {
-        let room = MOST_RUNS.saturating_sub(found.len());
-        found.extend(chunk.into_iter().take(room));
+    let see = |run| {
+        if found.len() < MOST_RUNS {
+            found.push(run);
+        }
     };
-    session.cluster.each(&Selection { fields: Some(fields), labels: None }, see).await?;
+    session.cluster.each(&Selection { fields: Some(fields), labels: None }, MOST_RUNS, see).await?;
     Ok(found)
 }

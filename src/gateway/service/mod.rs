@@ -3,6 +3,7 @@
 pub mod actions;
 pub mod catalogue;
 pub mod checkpoints;
+pub mod chunks;
 pub mod cluster;
 pub mod create;
 pub mod deployments;

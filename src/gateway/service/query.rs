@@ -121,6 +121,12 @@ impl Page {
         Self { sort, offset: 0, most: limit.saturating_add(1), after, kept: BTreeMap::new(), total: 0 }
     }
 
+    /// How many runs it keeps at most.
+    #[must_use]
+    pub const fn most(&self) -> usize {
+        self.most
+    }
+
     /// Shows it a run that matches.
     pub fn see(&mut self, run: FineTune) {
         self.total += 1;

@@ -42,8 +42,13 @@ pub async fn list(
         filter.base_model = Some(found.map_or_else(|| model.clone(), |model| model.name_any()));
     }
     let wanted = |run: &FineTune| filter.holds(run) && also(run);
-    let see = |chunk: Vec<FineTune>| chunk.into_iter().filter(&wanted).for_each(|run| page.see(run));
-    session.cluster.each(&Selection::default(), see).await
+    let kept = page.most();
+    let see = |run: FineTune| {
+        if wanted(&run) {
+            page.see(run);
+        }
+    };
+    session.cluster.each(&Selection::default(), kept, see).await
 }
 
 /// Counts all runs of the project.
@@ -52,7 +57,7 @@ pub async fn list(
 /// The caller may not.
 pub async fn count(session: &Session) -> Result<Counts, Refusal> {
     let mut counts = Counts::default();
-    session.cluster.each(&Selection::default(), |chunk| chunk.iter().for_each(|run| counts.see(run))).await?;
+    session.cluster.each(&Selection::default(), 0, |run| counts.see(&run)).await?;
     Ok(counts)
 }
 
