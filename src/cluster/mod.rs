@@ -2,9 +2,11 @@
 
 mod error;
 mod events;
+mod review;
 mod verbs;
 
 pub use error::{Class, Error};
+pub use review::may_list;
 
 use events::Events;
 use verbs::{apply, create, delete, ignore_gone};

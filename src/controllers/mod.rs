@@ -9,6 +9,7 @@ mod index;
 mod kueue;
 mod leader;
 mod namespaces;
+mod permitted;
 mod probes;
 mod process;
 mod queues;

@@ -30,6 +30,11 @@ impl Namespaces {
         Self(names.map(str::to_owned).collect())
     }
 
+    /// Their names; none where they are all.
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+
     /// What happens to objects of a kind there; `store` holds what was told so far.
     pub fn events<K: Watched<Scope = NamespaceResourceScope>>(
         &self,

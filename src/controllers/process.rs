@@ -10,7 +10,7 @@ use super::{
     kueue::Kueue,
     leader,
     namespaces::Namespaces,
-    probes, queues,
+    permitted, probes, queues,
     runner::{self, Pace},
     shell::Shell,
     world::{Wakes, World},
@@ -122,7 +122,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let client = connect().await.map_err(|error| Error::NoCluster(Box::new(error)))?;
     let metrics = Arc::new(Metrics::default());
     let (stop, stopped) = watch::channel(false);
-    let namespaces = Namespaces::of(&arguments.watch_namespaces);
+    let (namespaces, left_out) = permitted::places(&client, Namespaces::of(&arguments.watch_namespaces)).await;
     let (world, wakes, watches) = World::watch(&client, &namespaces, arguments.gateway.is_some());
     let authority = reports::ensure_authority(&client, &arguments.namespace).await?;
     let settings = Arc::new(arguments.settings(&authority.ca_pem));
@@ -132,10 +132,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let server = reports::serve(reports_of(&client, &world, &metrics, &arguments), authority, ended(&stopped));
     let mut server = tokio::spawn(server);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = arguments.namespace, "started");
-    let mut lead = tokio::spawn(lead(arguments, client, (world, wakes), (settings, metrics), ended(&stopped)));
+    let mut lead = tokio::spawn(lead(arguments, client.clone(), (world, wakes), (settings, metrics), ended(&stopped)));
     let outcome = tokio::select! {
         outcome = &mut lead => outcome.unwrap_or(Ok(())),
         outcome = &mut server => outcome.map_or(Ok(()), |served| served.map_err(Error::from)),
+        () = permitted::until_more(&client, &left_out) => Ok(()),
         () = asked_to_stop() => Ok(()),
     };
     tracing::info!("stopping");

@@ -1,4 +1,4 @@
-//! An operator that is told where to work: with the Roles the chart makes for that, and no right anywhere else.
+//! An operator that is told where to work: with the Roles the chart makes for that, and no right anywhere else. A namespace that is gone is left out.
 
 use std::{
     io::Write,
@@ -68,7 +68,7 @@ async fn an_operator_of_two_namespaces_works_in_both_and_in_no_other_with_no_rig
 async fn works_in_two(one: Sandbox, two: Sandbox, other: Sandbox) {
     let left = other.run("bot", json!({})).await;
     let account = Account::of(&one.namespace, &[&one.namespace, &two.namespace]);
-    let several = format!("{},{}", one.namespace, two.namespace);
+    let several = format!("{},{},gone-with-its-role", one.namespace, two.namespace);
     let arguments = ["--leader-election", "false", "--watch-namespaces", &several];
     let operator = Operator::new(&account.directory.path().join("kubeconfig"), &arguments);
     operator.start().await;
