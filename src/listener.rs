@@ -260,7 +260,7 @@ mod tests {
             });
             async move { axum::body::Body::from_stream(chunks) }
         };
-        let limits = Limits { unread: Duration::from_millis(500), ..LIMITS };
+        let limits = Limits { unread: Duration::from_millis(500), life: None, ..LIMITS };
         let (port, stop, server) = started_with(limits, Router::new().route("/", get(endless))).await;
         let silent = say(port, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         until_given_up.await.unwrap();

@@ -3,8 +3,8 @@
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::{Api, Client, Resource, api::PostParams};
 
-/// Whether the operator may list a kind in a namespace; yes where that cannot be asked, so that the list itself says why not.
-pub async fn may_list<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> bool {
+/// Whether the operator may list a kind in a namespace, if the API server says.
+pub async fn may_list<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> Option<bool> {
     let attributes = ResourceAttributes {
         namespace: Some(namespace.to_owned()),
         verb: Some("list".to_owned()),
@@ -15,5 +15,5 @@ pub async fn may_list<K: Resource<DynamicType = ()>>(client: &Client, namespace:
     let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..SelfSubjectAccessReviewSpec::default() };
     let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
     let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await;
-    answer.ok().and_then(|review: SelfSubjectAccessReview| review.status).is_none_or(|status| status.allowed)
+    answer.ok().and_then(|review: SelfSubjectAccessReview| review.status).map(|status| status.allowed)
 }

@@ -7,7 +7,7 @@ use kube::{
 
 use super::{Error, MANAGER, Subject};
 use crate::{
-    api::{is_owned_by, names},
+    api::{is_controlled_by, names},
     plan::{ChildKind, ChildReference},
 };
 
@@ -40,7 +40,7 @@ pub(super) async fn apply<C: Subject>(
     if uid.is_none()
         && let Some(found) = api.get_opt(&name).await.map_err(|source| Error::write("get", child, source))?
     {
-        if !is_owned_by(&found, owner) {
+        if !is_controlled_by(&found, owner) {
             let was_ours = found.labels().get(names::DEPLOYMENT) == Some(&name);
             let kind = C::kind(&()).into_owned();
             return Err(if was_ours { Error::Leaving { kind, name } } else { Error::NameTaken { kind, name } });

@@ -56,6 +56,7 @@ impl Follow<'_> {
     /// Every object of a kind without a namespace.
     pub fn catalogue<K: Watched>(&self, writer: Writer<K>, touch: impl Fn(&World, &K, bool) + Send + 'static) -> Driver {
         let events = following(Api::all(self.client.clone()), watcher::Config::default(), is_refused);
+        let events = events.inspect(interruptions::<K>(None));
         follow(events.boxed(), writer, self.world, touch)
     }
 
@@ -83,20 +84,27 @@ fn follow<K: Watched>(
     let world = Arc::clone(world);
     Box::pin(async move {
         let mut events = std::pin::pin!(events.into_stream());
-        let mut is_told = false;
         while let Some(event) = events.next().await {
-            let was_told = is_told;
-            is_told = event.is_err() || was_told && matches!(event, Ok(watcher::Event::Init));
             match event {
                 Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => touch(&world, &object, true),
                 Ok(watcher::Event::Delete(object)) => touch(&world, &object, false),
                 Ok(watcher::Event::InitDone) if world.is_ready() => world.look_at_everything(),
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
-                Err(error) if was_told => tracing::debug!(kind = %K::kind(&()), %error, "a watch is still interrupted"),
-                Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted; it is tried again until it works");
-                }
+                Ok(watcher::Event::Init | watcher::Event::InitDone) | Err(_) => {}
             }
         }
     })
+}
+
+/// Says when a watch is interrupted; once, until something is heard again.
+pub fn interruptions<K: Watched>(namespace: Option<String>) -> impl FnMut(&watcher::Result<watcher::Event<K>>) + Send {
+    let mut is_told = false;
+    move |said| match said {
+        Ok(watcher::Event::Init) => {}
+        Ok(_) => is_told = false,
+        Err(error) if is_told => tracing::debug!(kind = %K::kind(&()), namespace, %error, "a watch is still interrupted"),
+        Err(error) => {
+            is_told = true;
+            tracing::warn!(kind = %K::kind(&()), namespace, %error, "a watch was interrupted; it is tried again until it works");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use kube::{
     },
 };
 
-use super::follow::Watched;
+use super::follow::{Watched, interruptions};
 use crate::watches::{following, is_refused};
 
 /// The namespaces to work in; all when empty.
@@ -42,13 +42,15 @@ impl Namespaces {
         config: &watcher::Config,
         store: Store<K>,
     ) -> BoxStream<'static, watcher::Result<Event<K>>> {
-        let watched = |api| following(api, config.clone(), is_refused);
+        let watched = |api: Api<K>, place: Option<&String>| {
+            following(api, config.clone(), is_refused).inspect(interruptions::<K>(place.cloned()))
+        };
         match self.0.as_slice() {
-            [] => watched(Api::all(client.clone())).boxed(),
-            [one] => watched(Api::namespaced(client.clone(), one)).boxed(),
+            [] => watched(Api::all(client.clone()), None).boxed(),
+            [one] => watched(Api::namespaced(client.clone(), one), Some(one)).boxed(),
             several => {
                 let part = |(index, name): (usize, &String)| {
-                    watched(Api::namespaced(client.clone(), name)).map(move |event| (index, event)).boxed()
+                    watched(Api::namespaced(client.clone(), name), Some(name)).map(move |event| (index, event)).boxed()
                 };
                 as_one(select_all(several.iter().enumerate().map(part)), Merged::new(several.to_vec(), store)).boxed()
             }

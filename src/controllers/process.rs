@@ -122,7 +122,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let client = connect().await.map_err(|error| Error::NoCluster(Box::new(error)))?;
     let metrics = Arc::new(Metrics::default());
     let (stop, stopped) = watch::channel(false);
-    let (namespaces, left_out) = permitted::places(&client, Namespaces::of(&arguments.watch_namespaces)).await;
+    let told = Namespaces::of(&arguments.watch_namespaces);
+    let namespaces = permitted::places(&client, &told).await;
     let (world, wakes, watches) = World::watch(&client, &namespaces, arguments.gateway.is_some());
     let authority = reports::ensure_authority(&client, &arguments.namespace).await?;
     let settings = Arc::new(arguments.settings(&authority.ca_pem));
@@ -132,11 +133,12 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let server = reports::serve(reports_of(&client, &world, &metrics, &arguments), authority, ended(&stopped));
     let mut server = tokio::spawn(server);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = arguments.namespace, "started");
+    let seen = Arc::clone(&world);
     let mut lead = tokio::spawn(lead(arguments, client.clone(), (world, wakes), (settings, metrics), ended(&stopped)));
     let outcome = tokio::select! {
         outcome = &mut lead => outcome.unwrap_or(Ok(())),
         outcome = &mut server => outcome.map_or(Ok(()), |served| served.map_err(Error::from)),
-        () = permitted::until_more(&client, &left_out) => Ok(()),
+        () = permitted::until_others(&client, (&told, &namespaces), || seen.is_ready()) => Ok(()),
         () = asked_to_stop() => Ok(()),
     };
     tracing::info!("stopping");

@@ -30,10 +30,12 @@ struct Refusal {
 impl Refusals {
     /// Remembers that `what` beside `object` was refused, and returns whether that is news. Another figure in the same words is none.
     pub fn note<K: Subject>(&self, object: &K, what: &'static str, message: &str, at: Timestamp) -> bool {
-        let told = self.of(object, what).map(|before| before.message).filter(|told| gist(told) == gist(message));
+        let generation = object.meta().generation;
+        let is_same = |before: &Refusal| before.generation == generation && gist(&before.message) == gist(message);
+        let told = self.of(object, what).filter(is_same);
         let is_news = told.is_none();
-        let message = told.unwrap_or_else(|| message.to_owned());
-        let refusal = Refusal { uid: object.uid(), generation: object.meta().generation, message, at };
+        let message = told.map_or_else(|| message.to_owned(), |told| told.message);
+        let refusal = Refusal { uid: object.uid(), generation, message, at };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((key(object), what), refusal);
         is_news
     }
@@ -66,10 +68,13 @@ impl Refusals {
     }
 }
 
-/// A message without its figures: how much of a quota is used changes from one try to the next.
-fn gist(message: &str) -> String {
-    let words = message.split(|letter: char| !letter.is_alphanumeric());
-    words.filter(|word| !word.starts_with(|letter: char| letter.is_ascii_digit())).collect::<Vec<_>>().join(" ")
+/// A message without its quantities, as in `used: memory=900Mi`: how much of a quota is used changes from one try to the next.
+fn gist(message: &str) -> Vec<&str> {
+    let of = |word: &'_ str| match word.split_once('=') {
+        Some((name, quantity)) if quantity.starts_with(|first: char| first.is_ascii_digit()) => name.len(),
+        _ => word.len(),
+    };
+    message.split([' ', ',']).map(|word| &word[..of(word)]).collect()
 }
 
 #[cfg(test)]
@@ -89,6 +94,14 @@ mod tests {
         assert!(note(&message("900Mi", "memory")) && !note(&message("1Gi", "memory")));
         assert_eq!(refusals.why(&bot, "children"), Some(message("900Mi", "memory")), "nor a reason to write a status again");
         assert!(note(&message("1Gi", "pods")), "what is missing is");
+        assert!(note("deployments bot-step-100 is forbidden") && note("deployments bot-step-200 is forbidden"));
+        let mut edited = bot.clone();
+        edited.metadata.generation = Some(2);
+        assert!(note(&message("1Gi", "memory")));
+        assert!(
+            refusals.note(&edited, "children", &message("2Gi", "memory"), Timestamp::UNIX_EPOCH),
+            "what is asked for has changed"
+        );
     }
 
     #[test]

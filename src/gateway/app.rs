@@ -12,8 +12,8 @@ use super::identity::Identities;
 use super::limits::{self, Rate, Rates};
 use super::metrics::GatewayMetrics;
 use super::observe::observe;
-use super::service::chunks::Room;
 use super::service::recent::Recent;
+use super::service::room::Room;
 use super::{live, openai, oxen, reference, strongly};
 
 /// The gateway: what all requests share. It holds no credential.

@@ -15,7 +15,7 @@ use super::app::Gateway;
 use super::errors::{Kind, Refusal};
 use super::identity::{CallerKey, Credential, Identity, project};
 use super::limits;
-use super::service::{Session, chunks::Room, cluster::Cluster, ids, recent::Recent};
+use super::service::{Session, cluster::Cluster, ids, recent::Recent, room::Room};
 
 /// Where the name of the caller is left for the access log.
 #[derive(Clone, Debug, Default)]

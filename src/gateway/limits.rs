@@ -33,9 +33,14 @@ pub const COMPLETION_TIMEOUT: Duration = Duration::from_mins(10);
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Requests at once.
 pub const REQUESTS: usize = 512;
-/// Chunks of 500 objects that all lists together may hold; a list waits until there is room. Each takes up to 4 MiB, so that all
-/// fit into half of the memory that the chart gives the gateway.
+/// Chunks of 500 objects that all lists together may hold; of objects of 8 KiB that is half of the memory that the chart gives the gateway.
 pub const LISTED_CHUNKS: usize = 64;
+/// Lists at once that keep more than a chunk has: pages far behind.
+pub const DEEP_LISTS: usize = 2;
+/// How long a list waits for its share of the memory.
+pub const PATIENCE_FOR_ROOM: Duration = Duration::from_secs(10);
+/// Streams of events that begin with their list at the same time.
+pub const LISTS_OF_STREAMS: usize = 16;
 /// Streams of events at once. One of a run is four watches.
 pub const STREAMS: usize = 256;
 /// Streams of events one key may have at once.

@@ -1,38 +1,14 @@
-//! Lists of any length: read in chunks, the next on its way while one is looked at, never more than those two in memory, and not too many lists
-//! at once.
-
-use std::sync::Arc;
+//! Lists of any length: read in chunks, the next on its way while one is looked at, and never more than those two in memory.
 
 use kube::api::{ListParams, Resource};
 use kube::core::{ListMeta, Request};
 use kube::{Client, ResourceExt};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
-use crate::gateway::limits;
-
 /// Objects that are read at a time.
-const CHUNK: u32 = 500;
-
-/// What all lists together may hold in memory, in shares of a chunk.
-#[derive(Clone)]
-pub struct Room(Arc<Semaphore>);
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(limits::LISTED_CHUNKS)))
-    }
-}
-
-impl Room {
-    /// The share of a list that keeps so many objects, once there is room for it; nothing is kept of the permit but that it is held.
-    pub async fn share(&self, kept: usize) -> Option<SemaphorePermit<'_>> {
-        let shares = (1 + kept / CHUNK as usize).min(limits::LISTED_CHUNKS);
-        self.0.acquire_many(u32::try_from(shares).ok()?).await.ok()
-    }
-}
+pub const CHUNK: u32 = 500;
 
 /// A chunk as it comes, its objects not looked at yet.
 #[derive(Deserialize)]
@@ -40,7 +16,7 @@ struct Chunk<'a> {
     #[serde(default)]
     metadata: ListMeta,
     #[serde(borrow)]
-    items: Vec<&'a RawValue>,
+    items: Option<Vec<&'a RawValue>>,
 }
 
 /// Hands every object of a list to `see`, without the bookkeeping of the API server, which may be larger than the object is.
@@ -61,14 +37,12 @@ where
                 text = said;
                 let chunk: Chunk<'_> = serde_json::from_str(&text).map_err(kube::Error::SerdeError)?;
                 next = chunk.metadata.continue_;
-                chunk.items
+                chunk.items.unwrap_or_default()
             }
-            // The list took so long that its beginning is forgotten; the answer says where to go on.
-            Err(kube::Error::Api(status)) if status.code == 410 && status.metadata.is_some() => {
-                next = status.metadata.and_then(|metadata| metadata.continue_);
+            Err(error) => {
+                next = Some(goes_on_at(&error).ok_or(error)?);
                 Vec::new()
             }
-            Err(error) => return Err(error),
         };
         params.continue_token = next.filter(|token| !token.is_empty());
         if params.continue_token.is_some() {
@@ -81,6 +55,13 @@ where
         }
     }
     Ok(())
+}
+
+/// Where a list goes on that took so long that its beginning is forgotten.
+fn goes_on_at(error: &kube::Error) -> Option<String> {
+    let kube::Error::Api(status) = error else { return None };
+    let next = status.metadata.as_ref().filter(|_| status.code == 410)?.continue_.clone()?;
+    (!next.is_empty()).then_some(next)
 }
 
 async fn ask(client: Client, request: http::Request<Vec<u8>>) -> Result<String, kube::Error> {
@@ -148,27 +129,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_in_the_middle_is_told() {
-        let gone = json!({"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old"});
+        let gone = json!({"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old", "metadata": {}});
         let (all, outcome) = seen(vec![("", chunk(&["a"], "two")), ("two", gone)]).await;
         assert!(matches!(outcome, Err(kube::Error::Api(status)) if status.code == 410));
         assert_eq!(all.len(), 1, "what came before has been seen");
-    }
-
-    #[tokio::test]
-    async fn lists_wait_for_room_and_one_that_keeps_much_takes_more() {
-        let room = Room::default();
-        let deep = room.share(10_000).await;
-        assert_eq!(room.0.available_permits(), limits::LISTED_CHUNKS - 21);
-        let mut others = Vec::new();
-        for _ in 21..limits::LISTED_CHUNKS {
-            others.push(room.share(100).await);
-        }
-        let mut next = std::pin::pin!(room.share(0));
-        assert!(futures::poll!(&mut next).is_pending());
-        drop(deep);
-        others.push(next.await);
-        drop(others);
-        let _all = room.share(usize::MAX).await;
-        assert_eq!(room.0.available_permits(), 0, "what is larger than the room has it to itself");
     }
 }

@@ -8,19 +8,23 @@ use k8s_openapi::api::core::v1 as corev1;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::runtime::wait::{await_condition, conditions};
-use kube::runtime::watcher;
+use kube::runtime::watcher::{self, Error, Event};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::chunks::{self, Room};
-use super::ids;
+use super::{chunks, ids, room::Room};
 use crate::gateway::errors::{Kind, Refusal};
 use crate::gateway::identity::Scope;
 use crate::watches::following;
 
 /// Field manager of what callers write by the gateway.
 const MANAGER: &str = "finetune-operator-gateway";
+
+/// Objects that those kinds are taken to have at most of which all are read at once.
+const FEW: usize = 500;
+/// Objects that a stream reads at a time when it begins.
+const PAGE_OF_STREAM: u32 = 100;
 
 /// A kind the gateway reads.
 pub trait Kinded: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
@@ -101,12 +105,12 @@ impl Cluster {
     where
         K: Kinded + Resource<Scope = NamespaceResourceScope>,
     {
-        let _share = self.room.share(kept).await;
+        let _share = self.room.share(kept).await?;
         let url = K::url_path(&(), Some(&self.project));
         chunks::each(&self.client, &url, selection.params(), see).await.map_err(|error| self.refused(&error, Scope::Read))
     }
 
-    /// Every selected object.
+    /// Every selected object; of kinds of which there are few.
     ///
     /// # Errors
     /// The caller may not, or the API server does not answer.
@@ -115,17 +119,17 @@ impl Cluster {
         K: Kinded + Resource<Scope = NamespaceResourceScope>,
     {
         let mut all = Vec::new();
-        self.each(selection, 0, |object| all.push(object)).await?;
+        self.each(selection, FEW, |object| all.push(object)).await?;
         Ok(all)
     }
 
-    /// Every object of a kind without namespace.
+    /// Every object of a kind without namespace; of kinds of which there are few.
     ///
     /// # Errors
     /// The caller may not, or the API server does not answer.
     pub async fn list_global<K: Kinded + Resource<Scope = ClusterResourceScope>>(&self) -> Result<Vec<K>, Refusal> {
         let mut all = Vec::new();
-        let _share = self.room.share(0).await;
+        let _share = self.room.share(FEW).await?;
         let listed = chunks::each(&self.client, &K::url_path(&(), None), ListParams::default(), |object| all.push(object)).await;
         listed.map(|()| all).map_err(|error| Refusal::of(&error, Scope::Read, None))
     }
@@ -226,25 +230,26 @@ impl Cluster {
         self.get(name).await
     }
 
-    /// The selected objects, and what becomes of them, for as long as somebody listens. After an error they are listed anew, as soon as that works.
-    pub fn follow<K>(&self, selection: &Selection) -> impl Stream<Item = Result<watcher::Event<K>, Refusal>> + Send + use<K>
+    /// The selected objects, and what becomes of them, for as long as somebody listens. A connection that breaks goes on where it was; what is not
+    /// to be had is told, tried again ever more slowly, and listed anew as soon as that works.
+    pub fn follow<K>(&self, selection: &Selection) -> impl Stream<Item = Result<Event<K>, Refusal>> + Send + use<K>
     where
         K: Kinded + Resource<Scope = NamespaceResourceScope>,
     {
         let Selection { labels, fields } = selection.clone();
         let config = watcher::Config { label_selector: labels, field_selector: fields, ..watcher::Config::default() };
+        let told = following(self.api(), config.page_size(PAGE_OF_STREAM), |error| matches!(error, Error::WatchStartFailed(_)));
         let refused = self.clone();
-        let told = following(self.api(), config, |_| true);
-        told.map(move |said| said.map_err(|error| refused.refused_to_follow(error)))
-    }
-
-    fn refused_to_follow(&self, error: watcher::Error) -> Refusal {
-        use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
-        match error {
-            InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => self.refused(&error, Scope::Read),
-            WatchError(status) => self.refused(&kube::Error::Api(status), Scope::Read),
-            NoResourceVersion => Refusal::unavailable(),
-        }
+        self.room.in_turn(told.boxed()).filter_map(move |said| {
+            let said = match said {
+                Ok(event) => Some(Ok(event)),
+                Err(Error::InitialListFailed(error) | Error::WatchStartFailed(error)) => {
+                    Some(Err(refused.refused(&error, Scope::Read)))
+                }
+                Err(_) => None,
+            };
+            std::future::ready(said)
+        })
     }
 
     /// The end of the log of a container, each line with its time. `None`: there is none to be had.

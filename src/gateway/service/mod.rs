@@ -3,7 +3,7 @@
 pub mod actions;
 pub mod catalogue;
 pub mod checkpoints;
-pub mod chunks;
+mod chunks;
 pub mod cluster;
 pub mod create;
 pub mod deployments;
@@ -15,6 +15,7 @@ pub mod parameters;
 pub mod permissions;
 pub mod query;
 pub mod recent;
+pub mod room;
 pub mod runs;
 pub mod sources;
 pub mod standing;
