@@ -103,17 +103,26 @@ impl Cluster {
         Ok(after)
     }
 
-    /// Writes the status; returns the object after it. `owned` is the status without the fields that are not ours.
+    /// Writes the status; returns the object after it. `owned` is the status without the fields that are not ours; where `over` is a version, it is
+    /// written over that one only.
     ///
     /// # Errors
-    /// When the API server refuses it, or the object is gone or another one by now.
-    pub async fn write_status<K: Subject>(&self, subject: &K, owned: serde_json::Value) -> Result<After, Error> {
-        let body = json!({
+    /// When the API server refuses it, or the object is gone, another one by now, or of another version.
+    pub async fn write_status<K: Subject>(
+        &self,
+        subject: &K,
+        owned: serde_json::Value,
+        over: Option<String>,
+    ) -> Result<After, Error> {
+        let mut body = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
             "metadata": {"name": subject.name_any(), "uid": subject.uid()},
             "status": owned,
         });
+        if let Some(version) = over {
+            body["metadata"]["resourceVersion"] = version.into();
+        }
         let params = PatchParams::apply(MANAGER).force();
         let written = self
             .subject_api(subject)

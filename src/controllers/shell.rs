@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use super::{
     runner::{Pace, Reconciler, Setback},
@@ -20,6 +21,8 @@ pub trait Planned: Subject + 'static {
     type Observed: Send + Sync;
     /// Its status.
     type Status: PartialEq + Send;
+    /// Whether others write fields of the status that its controller owns: then what the controller has not seen is not written over.
+    const SHARED: bool = false;
 
     /// Everything the watches know that bears on `object`. Reads nothing from the API server.
     fn observe(object: &Arc<Self>, shell: &Shell) -> Self::Observed;
@@ -95,7 +98,8 @@ impl Shell {
 
     async fn write_status<K: Planned>(&self, object: &K, status: Option<K::Status>) -> Result<(), Error> {
         if let Some(status) = status.filter(|status| *status != object.status()) {
-            let after = self.cluster.write_status(object, K::owned(status)).await?;
+            let over = object.resource_version().filter(|_| K::SHARED);
+            let after = self.cluster.write_status(object, K::owned(status), over).await?;
             self.pace.wrote(object, &after, Timestamp::now());
         }
         Ok(())

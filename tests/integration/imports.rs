@@ -19,7 +19,7 @@ use crate::{
     run::train,
 };
 
-async fn import(sandbox: &Sandbox, claim: &str) -> Checkpoint {
+pub async fn import(sandbox: &Sandbox, claim: &str) -> Checkpoint {
     let spec = json!({
         "baseModel": {"name": "it-tiny"},
         "format": "Adapter",
@@ -29,7 +29,7 @@ async fn import(sandbox: &Sandbox, claim: &str) -> Checkpoint {
     sandbox.create(json!({"metadata": {"name": "imported"}, "spec": spec})).await
 }
 
-fn of(checkpoint: &Checkpoint) -> String {
+pub fn of(checkpoint: &Checkpoint) -> String {
     format!("{}={}", names::CHECKPOINT_UID, checkpoint.metadata.uid.as_ref().unwrap())
 }
 

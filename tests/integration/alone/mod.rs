@@ -2,6 +2,7 @@
 
 mod absence;
 mod crashes;
+mod late;
 mod namespaces;
 mod peers;
 mod quiet;

@@ -1,5 +1,5 @@
 //! A way to the API server that can fail: it counts mutating requests and kills the operator at one of them, answers chosen requests with an
-//! error, and can be shut altogether. It remembers what was asked and what the server did.
+//! error, holds one until it is let go, and can be shut altogether. It remembers what was asked and what the server did.
 
 use std::{
     collections::BTreeSet,
@@ -19,6 +19,7 @@ use axum::{
 use kube::Client;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use super::{
     cluster::{OPERATOR, config},
@@ -60,12 +61,31 @@ pub struct Refusal {
     pub times: usize,
 }
 
+/// A request that is kept from the server until it is let go.
+pub struct Held {
+    /// Says when it is here.
+    pub here: oneshot::Receiver<()>,
+    /// Lets it go.
+    pub go_on: oneshot::Sender<()>,
+    /// Says what the server has answered.
+    pub answer: oneshot::Receiver<StatusCode>,
+}
+
+/// What is to be held, by a part of its URI, and how that is told.
+struct Hold {
+    uri: &'static str,
+    here: oneshot::Sender<()>,
+    go_on: oneshot::Receiver<()>,
+    answer: oneshot::Sender<StatusCode>,
+}
+
 struct Way {
     client: Client,
     operator: OnceLock<Arc<Operator>>,
     namespace: String,
     fault: Mutex<Option<Fault>>,
     refusal: Mutex<Option<Refusal>>,
+    hold: Mutex<Option<Hold>>,
     unavailable: Mutex<bool>,
     asked: Mutex<Vec<(Instant, String)>>,
     writes: Mutex<Vec<String>>,
@@ -93,6 +113,7 @@ impl Proxied {
             namespace: sandbox.namespace.clone(),
             fault: Mutex::new(fault),
             refusal: Mutex::default(),
+            hold: Mutex::default(),
             unavailable: Mutex::default(),
             asked: Mutex::default(),
             writes: Mutex::default(),
@@ -128,6 +149,13 @@ impl Proxied {
     /// Refuses requests from now on.
     pub fn refuse(&self, refusal: Refusal) {
         *self.way.refusal.lock().unwrap() = Some(refusal);
+    }
+
+    /// Holds the next request whose URI contains a text.
+    pub fn hold(&self, uri: &'static str) -> Held {
+        let ((arrived, here), (go_on, gone), (told, answer)) = (oneshot::channel(), oneshot::channel(), oneshot::channel());
+        *self.way.hold.lock().unwrap() = Some(Hold { uri, here: arrived, go_on: gone, answer: told });
+        Held { here, go_on, answer }
     }
 
     /// How many requests are still to be refused.
@@ -201,6 +229,12 @@ async fn forward(State(way): State<Arc<Way>>, request: Request) -> Response {
     if let Some(code) = way.refuses(&request) {
         return code.into_response();
     }
+    if let Some(Hold { here, go_on, answer, .. }) = way.holds(&request) {
+        let _ = (here.send(()), go_on.await);
+        let said = way.pass_on(request).await;
+        let _ = answer.send(said.status());
+        return said;
+    }
     let death = way.count(&request);
     if death == Some(Moment::Before) {
         way.crash().await;
@@ -228,6 +262,10 @@ impl Way {
         let is_meant = *request.method() == due.method && request.uri().path().contains(due.path);
         due.times -= usize::from(is_meant);
         is_meant.then_some(due.code)
+    }
+
+    fn holds(&self, request: &Request) -> Option<Hold> {
+        self.hold.lock().unwrap().take_if(|hold| request.uri().to_string().contains(hold.uri))
     }
 
     /// Counts the request, and says whether the operator is to die at it.
