@@ -144,7 +144,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     tracing::info!("stopping");
     let _ = stop.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(10), async {
-        let _ = server.await;
+        // It may be its end that ends everything: then nothing more is to be heard of it.
+        if !server.is_finished() {
+            let _ = server.await;
+        }
         let _ = probes.await;
     })
     .await;

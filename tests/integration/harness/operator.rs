@@ -134,6 +134,11 @@ impl Drop for Operator {
     }
 }
 
+/// A port nobody listens on, below those that connections to others begin at: one of these may be taken before the operator has it.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let begin = std::process::id() as usize * 64;
+    let ports = std::iter::repeat_with(|| 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
+    let mut free = ports.map(|port| u16::try_from(port).unwrap()).filter(|port| TcpListener::bind(("::", *port)).is_ok());
+    free.next().unwrap()
 }
